@@ -1,0 +1,1 @@
+"""Vision transformers as dense backbones, in pure PyTorch."""

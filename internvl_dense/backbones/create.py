@@ -1,0 +1,115 @@
+"""The one way to a backbone: a name, and optionally weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.backbones.spec import BackboneSpec
+from internvl_dense.backbones.variants import VARIANTS
+
+logger = logging.getLogger('internvl_dense')
+
+
+def list_backbones(pattern: str = '*') -> list[str]:
+    """Names of the registered variants that match a shell-style pattern."""
+    return VARIANTS.list(pattern)
+
+
+def resolve_spec(
+    name: str, *, patch_size: int | None = None, image_size: int | None = None, **overrides: Any
+) -> BackboneSpec:
+    """The spec of a variant with overrides.
+
+    Args:
+        name: A registered variant.
+        patch_size: Patch in pixels; the kernel is resampled, the grid of positions stays unless `image_size` is given.
+        image_size: Side in pixels for which positions are stored; any other size is resampled at run time.
+        overrides: Fields of `BackboneSpec`.
+
+    Raises:
+        UserError: Unknown variant or option, or an inconsistent result.
+    """
+    spec = VARIANTS.get(name).replace(**overrides)
+    patch = patch_size or spec.patch_size
+    return spec.replace(patch_size=patch, image_size=image_size or spec.grid_size * patch)
+
+
+def create_backbone(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    out_indices: str | Sequence[int] = 'stages',
+    attention: str = 'auto',
+    patch_size: int | None = None,
+    image_size: int | None = None,
+    frozen: bool = False,
+    drop_path_rate: float = 0.0,
+    checkpointing: str = 'none',
+    return_cls: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    allow_missing: Sequence[str] = (),
+    **overrides: Any,
+) -> InternViT:
+    """Builds a backbone and loads its weights.
+
+    The module maps normalised RGB images (B, 3, H, W) to a list of maps (B, C, ceil(H / patch), ceil(W / patch)). It is
+    built without memory and filled once, so the parameters never exist twice.
+
+    Args:
+        name: A registered variant, see `list_backbones`.
+        weights: A checkpoint file or folder in any known layout, or None for random values.
+        out_indices: 'stages' (four blocks spread over the depth), 'last', 'probe' (the block that linear probing
+            reads) or 0-based block numbers.
+        attention: 'auto', 'sdpa', 'eager' or 'flash'.
+        patch_size: Patch in pixels; other than the variant's, the kernel is resampled.
+        image_size: Side in pixels for which position embeddings are stored.
+        frozen: No gradients, no drop path, eval mode kept.
+        drop_path_rate: Stochastic depth of the last block, growing linearly from 0.
+        checkpointing: 'none' or 'full' (recompute each block in backward).
+        return_cls: Return (map, class token (B, C)) for each output.
+        device: Where the parameters are; 'meta' builds shapes only.
+        dtype: Dtype of the trunk; fp32 if None.
+        allow_missing: Glob patterns of keys that the checkpoint may lack.
+        overrides: Fields of `BackboneSpec`: embed_dim, depth, num_heads, mlp_ratio, qkv_bias, qk_norm, norm, ...
+
+    Raises:
+        UserError: Unknown variant, option or kernel, or weights that do not fit.
+    """
+    spec = resolve_spec(name, patch_size=patch_size, image_size=image_size, **overrides)
+    with torch.device('meta'):
+        module = InternViT(
+            spec, out_indices=out_indices, attention=attention, drop_path_rate=drop_path_rate,
+            checkpointing=checkpointing, return_cls=return_cls, frozen=frozen,
+        )
+    if dtype is not None:
+        module = module.to(dtype)
+    target = torch.device(device) if device is not None else torch.get_default_device()
+    if target.type != 'meta':
+        module.to_empty(device=target)
+        fill_weights(module, weights, allow_missing)
+    return module
+
+
+def fill_weights(
+    module: InternViT, weights: str | os.PathLike[str] | None, allow_missing: Sequence[str] = ()
+) -> None:
+    """Loads `weights` into the module, or draws random values and logs that once for each call.
+
+    Raises:
+        UserError: The weights do not fit.
+    """
+    if weights is None:
+        module.reset_parameters()
+        logger.info('%s: no weights given, initialised at random', module.spec.name)
+        return
+    from internvl_dense.backbones.checkpoint import load_backbone_weights
+
+    report = load_backbone_weights(module, weights, allow_missing=allow_missing)
+    logger.info('%s', report)

@@ -1,0 +1,75 @@
+"""What a checkpoint says about itself: variant, classes, label policy, weights it started from, config."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from internvl_dense.backbones.fingerprint import file_sha256
+from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.errors import UserError
+
+FORMAT = 1
+KEY = 'internvl_dense'
+
+
+def describe(model: nn.Module, dataset: Any, config: Config) -> dict[str, Any]:
+    """The meta entry of a checkpoint, as plain data.
+
+    Args:
+        model: The whole model; its first InternViT names variant and weights.
+        dataset: The training data set, which knows classes and label policy.
+        config: The resolved config of the run.
+    """
+    trunk = next((module for module in model.modules() if isinstance(module, InternViT)), None)
+    meta = getattr(dataset, 'metainfo', {}) or {}
+    policy = {'ignore_index': getattr(dataset, 'ignore_index', 255),
+              'reduce_zero_label': bool(getattr(dataset, 'reduce_zero_label', False))}
+    return {
+        'format': FORMAT,
+        'variant': trunk.spec.name if trunk else None,
+        'classes': list(meta.get('classes') or ()),
+        'palette': [list(colour) for colour in meta.get('palette') or ()],
+        'label_policy': policy,
+        'weights': _weights(getattr(trunk, 'weights', None)),
+        'config': config.pretty_text,
+    }
+
+
+@functools.lru_cache(maxsize=4)  # a run saves often and its weights file does not change
+def _weights(path: str | None) -> dict[str, str] | None:
+    return None if path is None else {'path': os.fspath(path), 'sha256': file_sha256(path)}
+
+
+def read(checkpoint: dict[str, Any], path: str) -> dict[str, Any]:
+    """The meta entry of a loaded checkpoint.
+
+    Raises:
+        UserError: The checkpoint has none, or one of a later format.
+    """
+    meta: dict[str, Any] | None = checkpoint.get('meta', {}).get(KEY) if isinstance(checkpoint, dict) else None
+    if meta is None:
+        raise UserError(f'{path} has no entry meta.{KEY}: it was not written by this project, so its classes are '
+                        'unknown. Convert it first, or test it with a config that names its classes.')
+    if meta['format'] > FORMAT:
+        raise UserError(f'{path} has format {meta["format"]}, this version reads up to {FORMAT}: upgrade internvl-dense')
+    return meta
+
+
+def check_classes(saved: Sequence[str], configured: Sequence[str], path: str) -> None:
+    """Compares the classes of a checkpoint with those of a data set.
+
+    Raises:
+        UserError: They differ, with the first differences.
+    """
+    if list(saved) == list(configured):
+        return
+    pairs = [f'{i}: checkpoint {a!r}, data {b!r}'
+             for i, (a, b) in enumerate(zip(saved, configured, strict=False)) if a != b][:3]
+    raise UserError(f'{path} was trained on {len(saved)} classes, the data set has {len(configured)} and they differ '
+                    f'({"; ".join(pairs) or "one list is longer"}). Use the config it was trained with.')

@@ -1,0 +1,133 @@
+"""Every mistake in a config and its data that can be known before training, in one message."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from internvl_dense.backbones.create import resolve_spec
+from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.backbones.spec import BackboneSpec
+from internvl_dense.data.checks import SampleIndex, check_split
+from internvl_dense.data.config_rules import check_geometry
+from internvl_dense.data.few_shot import read_list
+from internvl_dense.data.label_policy import LabelPolicy
+from internvl_dense.data.rules import Problem, format_problems
+from internvl_dense.errors import UserError
+from internvl_dense.registry import unknown
+
+SPEC_OPTIONS = ('patch_size', 'image_size')
+WINDOW_KEYS = ('crop_size', 'stride')
+
+
+def check_run(config: Config, splits: Sequence[str], check_data: int | None = None) -> list[Problem]:
+    """Checks a config and the files behind it.
+
+    Args:
+        config: The resolved config.
+        splits: Which of 'train', 'val', 'test' the command reads.
+        check_data: Images and labels to read for each split; None reads all, 0 only looks at names.
+
+    Returns:
+        What is allowed and worth a look.
+
+    Raises:
+        UserError: All errors at once, with the warnings behind them.
+    """
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    found = list(config_problems(config))
+    for split in dict.fromkeys(splits):
+        found += data_problems(config, split, check_data)
+    if any(problem.severity == 'error' for problem in found):
+        raise UserError(format_problems('this config cannot run', list(dict.fromkeys(found))))
+    return found
+
+
+def config_problems(config: Config) -> Iterator[Problem]:
+    """Variant, options and geometry of the model."""
+    backbone = dict(config.model.backbone)
+    cls = MODELS.get(backbone['type'])
+    if cls is None:
+        yield _error('backbone_type', f'model.backbone.type {backbone["type"]!r} is in no registry')
+    if cls is None or not issubclass(cls, InternViT):
+        return
+    yield from _option_problems(backbone, cls)
+    yield from _weights_problems(backbone.get('weights'))
+    try:
+        spec = resolve_spec(backbone.get('variant', ''), **{k: backbone[k] for k in SPEC_OPTIONS if k in backbone})
+    except UserError as error:
+        yield _error('variant', str(error))
+        return
+    yield from _geometry_problems(config, spec.patch_size)
+
+
+def _option_problems(backbone: dict[str, Any], cls: type) -> Iterator[Problem]:
+    allowed = {*inspect.signature(cls).parameters, *inspect.signature(BackboneSpec).parameters} - {'overrides', 'name'}
+    for key in backbone.keys() - allowed - {'type'}:
+        yield _error('option', unknown('option of model.backbone', key, allowed))
+
+
+def _weights_problems(weights: str | None) -> Iterator[Problem]:
+    if weights is not None and not pathlib.Path(weights).exists():
+        yield _error('weights', f'model.backbone.weights: no file or folder {weights}. Download it, or name where it is '
+                                'with --cfg-options model.backbone.weights=PATH (None trains from random values).')
+
+
+def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:
+    test_cfg = config.model.get('test_cfg') or {}
+    crop = (config.model.get('data_preprocessor') or {}).get('size') or test_cfg.get('crop_size')
+    head = config.model.get('decode_head') or {}
+    loader = config.get('train_dataloader') or {}
+    found = []
+    if crop is not None:
+        found += check_geometry(
+            _pair(crop), patch_size, batch_per_gpu=loader.get('batch_size', 2), num_gpus=get_world_size(),
+            norm=(head.get('norm_cfg') or {}).get('type', ''), pools_to_one=1 in (head.get('pool_scales') or ()),
+        )
+    if test_cfg.get('mode') == 'slide':
+        missing = [key for key in WINDOW_KEYS if key not in test_cfg]
+        if missing:
+            return [*found, _error('window', f'model.test_cfg: mode slide needs {" and ".join(missing)}')]
+        found += check_geometry(_pair(test_cfg['crop_size']), patch_size, stride=_pair(test_cfg['stride']))
+    return found
+
+
+def data_problems(config: Config, split: str, check_data: int | None) -> list[Problem]:
+    """Files and labels of one split, against the classes of the head."""
+    dataset_cfg = {**config[f'{split}_dataloader'].dataset, 'lazy_init': True}
+    try:
+        dataset = DATASETS.build(dataset_cfg)
+    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        return [_error('dataset', f'{split}_dataloader.dataset cannot be built: {error}')]
+    classes = tuple(dataset.metainfo.get('classes') or ())
+    wanted = config.model.decode_head.get('num_classes')
+    if wanted != len(classes):
+        return [_error('num_classes', f'the head has num_classes={wanted}, {split} has {len(classes)} classes: '
+                                      f'{", ".join(classes[:12])}{" ..." if len(classes) > 12 else ""}')]
+    return check_split(_index(dataset, classes), max_files=check_data)
+
+
+def _index(dataset: Any, classes: tuple[str, ...]) -> SampleIndex:
+    policy = LabelPolicy(
+        classes, tuple(tuple(colour) for colour in dataset.metainfo.get('palette') or ()),
+        ignore_index=dataset.ignore_index, reduce_zero_label=bool(dataset.reduce_zero_label),
+    )
+    names = tuple(read_list(pathlib.Path(dataset.ann_file))) if dataset.ann_file else None
+    return SampleIndex(
+        pathlib.Path(dataset.data_prefix['img_path']), pathlib.Path(dataset.data_prefix['seg_map_path']), policy,
+        image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix, names=names,
+    )
+
+
+def _error(rule: str, message: str) -> Problem:
+    return Problem(rule, 'error', None, message)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return int(size[0]), int(size[1])

@@ -1,0 +1,18 @@
+"""Registers every type of this project in mmengine's root registries."""
+
+from __future__ import annotations
+
+import importlib
+
+from internvl_dense.openmmlab.loading import register_safe_loader
+
+# Each module registers its types when it is imported.
+MODULES = ('backbones', 'necks', 'norms', 'heads', 'segmentors', 'transforms', 'metrics', 'optimizers', 'schedules',
+           'hooks', 'strategies', 'runner')
+
+
+def register() -> None:
+    """Imports the modules that register types, and routes every checkpoint through the safe loader."""
+    for name in MODULES:
+        importlib.import_module(f'internvl_dense.openmmlab.{name}')
+    register_safe_loader()

@@ -1,0 +1,79 @@
+"""What every strategy of this project shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from internvl_dense.openmmlab.plain_state import hub_from_plain, hub_to_plain
+from internvl_dense.openmmlab.strict_load import load_model_state
+from internvl_dense.safe_save import save_file, to_plain
+
+StateDict = dict[str, Any]
+
+
+class DenseStrategyMixin:
+    """Weights are drawn only when none follow, loads are strict, saved files are plain data.
+
+    Attributes:
+        checkpoint_follows: Set by the runner: a whole checkpoint will be loaded, so pretrained weights are not.
+    """
+
+    checkpoint_follows = False
+    model: nn.Module
+
+    def _init_model_weights(self, model: nn.Module) -> nn.Module:
+        if self.checkpoint_follows:
+            return model
+        initialised: nn.Module = super()._init_model_weights(model)  # type: ignore[misc]
+        return initialised
+
+    def load_checkpoint(self, filename: str, **kwargs: Any) -> StateDict:
+        """Reads a checkpoint into the model and returns the rest of it, with the message hub as mmengine wants it."""
+        checkpoint: StateDict = super().load_checkpoint(filename, **kwargs)  # type: ignore[misc]
+        if 'message_hub' in checkpoint:
+            checkpoint['message_hub'] = hub_from_plain(checkpoint['message_hub'])
+        return checkpoint
+
+    def load_model_state_dict(self, state_dict: StateDict, *, strict: bool = True, revise_keys: Any = ()) -> None:
+        """Loads into the model; every key must fit, whatever `strict` says.
+
+        Raises:
+            UserError: Keys or shapes differ.
+        """
+        load_model_state(self.model, state_dict)
+
+    def save_checkpoint(
+        self,
+        filename: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        extra_ckpt: StateDict | None = None,
+        callback: Callable[[StateDict], None] | None = None,
+    ) -> None:
+        """Writes model, optimizer and schedules as plain data, under a temporary name until complete."""
+        checkpoint: StateDict = {'state_dict': self.model_state_dict()}  # type: ignore[attr-defined]
+        if save_optimizer and hasattr(self, 'optim_wrapper'):
+            checkpoint['optimizer'] = self.optim_state_dict()  # type: ignore[attr-defined]
+        if save_param_scheduler and hasattr(self, 'param_schedulers'):
+            checkpoint['param_schedulers'] = self.scheduler_state_dict()  # type: ignore[attr-defined]
+        checkpoint.update(extra_ckpt or {})
+        checkpoint.setdefault('meta', {})['seed'] = self.seed  # type: ignore[attr-defined]
+        if callback is not None:
+            callback(checkpoint)
+        if 'message_hub' in checkpoint:
+            checkpoint['message_hub'] = hub_to_plain(checkpoint['message_hub'])
+        os.makedirs(os.path.dirname(filename) or '.', exist_ok=True)
+        save_file(to_plain(checkpoint), filename)
+
+
+def pick_backend(backend: str | None) -> str:
+    """NCCL with a GPU, gloo without; a config may still name one."""
+    if backend is not None and (backend != 'nccl' or torch.cuda.is_available()):
+        return backend
+    return 'nccl' if torch.cuda.is_available() else 'gloo'

@@ -1,0 +1,49 @@
+"""One process for each device, gradients averaged."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine._strategy import DDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import init_dist, is_main_process
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import STRATEGIES
+from torch import nn
+
+from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin, StateDict, pick_backend
+
+
+@STRATEGIES.register_module()
+class DenseDDP(DenseStrategyMixin, DDPStrategy):  # type: ignore[misc]
+    """Distributed data parallel on GPUs (NCCL) or CPUs (gloo)."""
+
+    def _setup_distributed(self, launcher: str = 'pytorch', backend: str | None = None, **kwargs: Any) -> None:
+        backend = pick_backend(backend)
+        if backend == 'gloo' and launcher == 'pytorch':
+            # mmengine selects a CUDA device before it opens a group, which a machine without one cannot do.
+            dist.init_process_group(backend=backend, **kwargs)
+        else:
+            init_dist(launcher, backend, **kwargs)
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        model = model.to(get_device())
+        on_gpu = torch.cuda.is_available()
+        wrapper = {'broadcast_buffers': False, **(self.model_wrapper or {})}
+        wrapper.pop('type', None)
+        device_ids = [int(os.environ['LOCAL_RANK'])] if on_gpu else None
+        return MMDistributedDataParallel(module=model, device_ids=device_ids, **wrapper)
+
+    def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
+        """Rank 0 writes; the others wait until it has."""
+        if is_main_process():
+            super().save_checkpoint(filename, **kwargs)
+        dist.barrier()
+
+    def model_state_dict(self) -> StateDict:
+        """State of the wrapped model, without the wrapper's prefix."""
+        state: StateDict = self.model.module.state_dict()
+        return state

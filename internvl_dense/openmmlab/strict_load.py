@@ -1,0 +1,57 @@
+"""Loads the state of a whole model, or says what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from internvl_dense.errors import UserError, problems
+
+SHOWN = 8
+# Older checkpoints keep the pyramid inside the backbone.
+LEGACY_PREFIXES = {f'backbone.up{i}.': f'neck.up{i}.' for i in range(1, 5)}
+
+
+def rename_legacy(key: str) -> str:
+    """Today's name of a key of a published segmentor, or of a wrapped model."""
+    key = key.removeprefix('module.')
+    for old, new in LEGACY_PREFIXES.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
+
+
+def load_model_state(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Copies a state into a model; every key and every shape must fit.
+
+    Args:
+        model: The model, or its distributed wrapper.
+        state_dict: From a checkpoint; names of published segmentors are translated.
+
+    Raises:
+        UserError: Missing or unexpected keys, or other shapes; all are listed at once.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    state = {rename_legacy(key): value for key, value in state_dict.items()}
+    own = model.state_dict()
+    faults = [
+        *_keys('missing in the checkpoint', own.keys() - state.keys()),
+        *_keys('unknown to the model', state.keys() - own.keys()),
+        *(f'{key}: file {tuple(state[key].shape)}, model {tuple(own[key].shape)}'
+          for key in own if key in state and state[key].shape != own[key].shape),
+    ]
+    if faults:
+        raise UserError(problems('the checkpoint does not fit the model of this config', faults))
+    model.load_state_dict(state)
+
+
+def _keys(what: str, keys: Iterable[str]) -> list[str]:
+    names = sorted(keys)
+    if not names:
+        return []
+    more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+    return [f'{len(names)} {what}: {", ".join(names[:SHOWN])}{more}']

@@ -1,0 +1,1 @@
+"""Training parts that need nothing but PyTorch."""
