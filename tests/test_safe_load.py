@@ -15,7 +15,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -110,8 +110,10 @@ def test_names_that_others_allowed_do_not_count(files: dict[str, malicious.Malic
         torch.serialization.add_safe_globals(before)
 
 
-def test_all_refused_names_are_listed(tmp_path: pathlib.Path) -> None:
-    path = saved([malicious.Call(exec, ''), malicious.Call(eval, '1')], tmp_path / 'two.pth')
+@pytest.mark.parametrize('modern', [True, False])
+def test_all_refused_names_are_listed(tmp_path: pathlib.Path, modern: bool) -> None:
+    path = saved([malicious.Call(exec, ''), malicious.Call(eval, '1')], tmp_path / 'two.pth',
+                 _use_new_zipfile_serialization=modern)
     with pytest.raises(UnsafeCheckpointError, match=r'(?s)2 problems.*builtins\.exec.*builtins\.eval'):
         load_file(path)
 
@@ -182,6 +184,30 @@ def test_setitem_on_a_stand_in_is_refused(tmp_path: pathlib.Path, name: str, mak
                        + malicious.text('v') + malicious.SETITEM)
     with pytest.raises(UnsafeCheckpointError, match=re.escape(name)):
         load_file(path)
+
+
+@pytest.mark.parametrize('args', [
+    (safe_types.HistoryBufferPlaceholder, '__globals__'), (safe_types.HistoryBufferPlaceholder, '_statistics_methods'),
+    (safe_types.NumpyArray, 'min'), (safe_types.HistoryBufferPlaceholder,),
+    (safe_types.HistoryBufferPlaceholder, 'min', None),
+])
+def test_getattr_stands_for_four_methods_only(args: tuple[Any, ...]) -> None:
+    with pytest.raises(safe_types.Refused, match=r'builtins\.getattr\('):
+        safe_types.HistoryMethod(*args)
+
+
+def history(**changes: Any) -> safe_types.HistoryBufferPlaceholder:
+    buffer = safe_types.HistoryBufferPlaceholder()
+    buffer.state = {'max_length': 9, '_log_history': np.ones(2), '_count_history': np.ones(2), 'statistics_methods': {
+        'min': safe_types.HistoryMethod(safe_types.HistoryBufferPlaceholder, 'min')}, **changes}
+    return cast(safe_types.HistoryBufferPlaceholder, buffer)
+
+
+def test_history_with_foreign_methods_is_refused() -> None:
+    assert history().finish().state['max_length'] == 9
+    for methods in ({'min': 'x'}, {'min': torch._utils._rebuild_tensor}, [], {'min': safe_types.NumpyArray()}):
+        with pytest.raises(safe_types.Refused, match='statistics_methods'):
+            history(statistics_methods=methods).finish()
 
 
 def test_attributes_hung_on_a_state_dict_are_dropped(tmp_path: pathlib.Path) -> None:

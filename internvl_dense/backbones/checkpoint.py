@@ -90,7 +90,7 @@ def _materialised(module: nn.Module, key: str) -> torch.Tensor:
     owner, name = _owner(module, key)
     parameter: nn.Parameter = getattr(owner, name)
     if parameter.is_meta:
-        memory = torch.empty_like(parameter, device='cpu')
+        memory = torch.empty(parameter.shape, dtype=parameter.dtype, device='cpu')
         parameter = nn.Parameter(memory, requires_grad=parameter.requires_grad)
         setattr(owner, name, parameter)
     return parameter

@@ -75,8 +75,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(x_BNC).chunk(3, dim=-1)
-        heads = [self._split(part) for part in (self.q_norm(q), self.k_norm(k), v)]
-        out_BHND = self.kernel.run(*heads, scale=self.scale)
+        q, k, v = (self._split(part) for part in (self.q_norm(q), self.k_norm(k), v))
+        out_BHND = self.kernel.run(q, k, v, self.scale)
         out_BNC: torch.Tensor = self.proj(out_BHND.transpose(1, 2).flatten(2))
         return out_BNC
 

@@ -13,11 +13,11 @@ SOURCE = 'OpenGVLab/InternVL-MMDetSeg, mmsegmentation/README.md and configs; mod
 MULTIMODAL_NOTE = 'card: the V2.5 series suits multimodal language models better than traditional vision tasks'
 
 
-def _weights(stem: str, repo: str, size_gb: float, **kwargs: object) -> WeightsInfo:
-    fields: dict[str, object] = {'known_extras': TRUNK_EXTRAS, **kwargs}
+def _weights(stem: str, repo: str, size_gb: float, file_depth: int | None = None, note: str = '') -> WeightsInfo:
     return WeightsInfo(
-        file=f'{stem}.pth', hf_repo=f'OpenGVLab/{repo}', licence='MIT', source=SOURCE, size_gb=size_gb, **fields
-    )  # type: ignore[arg-type]
+        file=f'{stem}.pth', hf_repo=f'OpenGVLab/{repo}', licence='MIT', source=SOURCE, size_gb=size_gb,
+        file_depth=file_depth, known_extras=TRUNK_EXTRAS, note=note,
+    )
 
 
 # Linear probing reads block 44 in every 6B family: the last one of the 45-block versions and the same block of

@@ -18,7 +18,7 @@ LEVELS = 4
 
 
 class ChannelLayerNorm(nn.Module):
-    """Layer norm over the channels of each cell of a (B, C, h, w) map; statistics in fp32, output in the input dtype."""
+    """Layer norm over the channels of each cell of a (B, C, h, w) map: statistics in fp32, dtype of the input kept."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ def read(checkpoint: dict[str, Any], path: str) -> dict[str, Any]:
         raise UserError(f'{path} has no entry meta.{KEY}: it was not written by this project, so its classes are '
                         'unknown. Convert it first, or test it with a config that names its classes.')
     if meta['format'] > FORMAT:
-        raise UserError(f'{path} has format {meta["format"]}, this version reads up to {FORMAT}: upgrade internvl-dense')
+        raise UserError(f'{path} has format {meta["format"]}, this version reads {FORMAT}: upgrade internvl-dense')
     return meta
 
 

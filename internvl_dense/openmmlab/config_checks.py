@@ -14,11 +14,12 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from internvl_dense.backbones.create import resolve_spec
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.backbones.spec import BackboneSpec
-from internvl_dense.data.checks import SampleIndex, check_split
+from internvl_dense.data.checks import check_split
 from internvl_dense.data.config_rules import check_geometry
 from internvl_dense.data.few_shot import read_list
 from internvl_dense.data.label_policy import LabelPolicy
 from internvl_dense.data.rules import Problem, format_problems
+from internvl_dense.data.split_files import SampleIndex
 from internvl_dense.errors import UserError
 from internvl_dense.registry import unknown
 
@@ -75,8 +76,8 @@ def _option_problems(backbone: dict[str, Any], cls: type) -> Iterator[Problem]:
 
 def _weights_problems(weights: str | None) -> Iterator[Problem]:
     if weights is not None and not pathlib.Path(weights).exists():
-        yield _error('weights', f'model.backbone.weights: no file or folder {weights}. Download it, or name where it is '
-                                'with --cfg-options model.backbone.weights=PATH (None trains from random values).')
+        yield _error('weights', f'model.backbone.weights: no file or folder {weights}. Download it, or say where it '
+                                'is with --cfg-options model.backbone.weights=PATH (None trains from random values).')
 
 
 def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:

@@ -11,7 +11,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 
 @MODELS.register_module()
-class LinearHead(BaseDecodeHead):  # type: ignore[misc]
+class LinearHead(BaseDecodeHead):
     """The linear probe: batch norm, then a 1 x 1 convolution.
 
     Keys are the published ones: `norm.*` and `conv_seg.*`.

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.openmmlab.strict_load import unwrap
 
 METRICS_FILE = 'metrics.json'
 
 
 @HOOKS.register_module()
-class ModelSummaryHook(Hook):  # type: ignore[misc]
+class ModelSummaryHook(Hook):
     """Logs how many parameters train, and which trunk is frozen."""
 
     def before_train(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         total = sum(p.numel() for p in model.parameters())
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         runner.logger.info(f'parameters: {trainable:,} trainable of {total:,}')
@@ -34,7 +34,7 @@ class ModelSummaryHook(Hook):  # type: ignore[misc]
 
 
 @HOOKS.register_module()
-class ThroughputHook(Hook):  # type: ignore[misc]
+class ThroughputHook(Hook):
     """Adds images per second over all processes, and host memory where there is no GPU, to the log."""
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -46,7 +46,7 @@ class ThroughputHook(Hook):  # type: ignore[misc]
 
 
 @HOOKS.register_module()
-class MetricsFileHook(Hook):  # type: ignore[misc]
+class MetricsFileHook(Hook):
     """Writes the unrounded metrics of the last test to `metrics.json` in the work directory."""
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:

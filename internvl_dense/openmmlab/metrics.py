@@ -39,7 +39,7 @@ class DenseIoUMetric(BaseMetric):
     Args:
         ignore_index: Label id of pixels that do not count.
         iou_metrics: `mIoU`, alone or in a list.
-        collect_device: As in mmengine, which checks it; the counts are summed where they lie.
+        collect_device: As in mmengine, without effect: the counts are summed where they lie.
         output_dir: Folder for predictions as index PNG files named after the images. With `reduce_zero_label` ids are
             written with 1 added, as the labels have them.
         format_only: Writes predictions only, for images without labels.

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.errors import UserError, problems
+from internvl_dense.openmmlab.strict_load import unwrap
 from internvl_dense.registry import unknown
 from internvl_dense.training.layer_decay import layer_decay_groups
 from internvl_dense.training.precision import AUTOCAST_DTYPE
@@ -23,7 +23,7 @@ OPTIONS = ('layer_decay_rate', 'decay_tokens')
 
 
 @OPTIM_WRAPPERS.register_module()
-class Bf16OptimWrapper(OptimWrapper):  # type: ignore[misc]
+class Bf16OptimWrapper(OptimWrapper):
     """Runs the forward pass under bf16 autocast on whatever device the model is; no loss scaling is needed."""
 
     @contextlib.contextmanager
@@ -54,7 +54,7 @@ class LayerDecayConstructor:
             raise UserError(problems('optim_wrapper.paramwise_cfg', wrong))
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(model)
         optimizer = dict(self.wrapper.pop('optimizer'))
         trunk, depth = find_trunk(model)
         groups = layer_decay_groups(

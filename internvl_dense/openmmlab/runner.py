@@ -17,8 +17,10 @@ CPU_FRIENDLY_ENV: dict[str, Any] = {'dist_cfg': {}}
 
 
 @RUNNERS.register_module()
-class DenseRunner(FlexibleRunner):  # type: ignore[misc]
+class DenseRunner(FlexibleRunner):
     """mmengine's runner for strategies, which knows before it builds the model whether a checkpoint follows."""
+
+    _resume: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -10,7 +10,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from internvl_dense.training.schedules import poly, step, warmup_factor
 
 
-class _WarmupLR(_ParamScheduler):  # type: ignore[misc]
+class _WarmupLR(_ParamScheduler):
     """A closed-form schedule over all iterations; resuming needs no replay.
 
     Args:
@@ -20,7 +20,8 @@ class _WarmupLR(_ParamScheduler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, optimizer: Any, *, warmup_iters: int = 0, warmup_ratio: float = 1e-6, by_epoch: bool = False, **kwargs: Any
+        self, optimizer: Any, *, warmup_iters: int = 0, warmup_ratio: float = 1e-6, by_epoch: bool = False,
+        **kwargs: Any,
     ) -> None:
         if by_epoch:
             raise ValueError(f'{type(self).__name__} counts iterations; set by_epoch=False')

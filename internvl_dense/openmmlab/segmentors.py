@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 @MODELS.register_module()
-class DenseSegmentor(EncoderDecoder):  # type: ignore[misc]
+class DenseSegmentor(EncoderDecoder):
     """EncoderDecoder whose neck and heads need no channels in the config: the backbone's `feature_info` gives them.
 
     Losses are computed in fp32 also under autocast. `test_cfg` takes mmseg's keys and `max_windows`, the number of

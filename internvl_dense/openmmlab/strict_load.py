@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 from internvl_dense.errors import UserError, problems
@@ -24,6 +24,15 @@ def rename_legacy(key: str) -> str:
     return key
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a distributed or test-time wrapper."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        inner = model.module
+        assert isinstance(inner, nn.Module)
+        model = inner
+    return model
+
+
 def load_model_state(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Copies a state into a model; every key and every shape must fit.
 
@@ -34,8 +43,7 @@ def load_model_state(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     Raises:
         UserError: Missing or unexpected keys, or other shapes; all are listed at once.
     """
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrap(model)
     state = {rename_legacy(key): value for key, value in state_dict.items()}
     own = model.state_dict()
     faults = [

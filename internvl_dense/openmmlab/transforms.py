@@ -10,7 +10,7 @@ from mmengine.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class SETRResize(BaseTransform):  # type: ignore[misc]
+class SETRResize(BaseTransform):
     """Test-time resize whose short side is at least the crop, with no cap on the long side.
 
     The short side becomes max(crop height, min(scale)); the long side follows the aspect ratio. A plain keep-ratio

@@ -1,7 +1,7 @@
 """Learning-rate schedules as functions of the iteration.
 
-The rate at iteration i (0-based) is the one that the step of iteration i uses. Warm-up multiplies the schedule below it,
-as the published recipes do.
+The rate at iteration i (0-based) is the one that the step of iteration i uses. Warm-up multiplies the schedule below
+it, as the published recipes do.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from mmengine.registry import STRATEGIES
 from torch import nn
 
 from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin, StateDict, pick_backend
+from internvl_dense.openmmlab.strict_load import unwrap
 
 
 @STRATEGIES.register_module()
-class DenseDDP(DenseStrategyMixin, DDPStrategy):  # type: ignore[misc]
+class DenseDDP(DenseStrategyMixin, DDPStrategy):
     """Distributed data parallel on GPUs (NCCL) or CPUs (gloo)."""
 
     def _setup_distributed(self, launcher: str = 'pytorch', backend: str | None = None, **kwargs: Any) -> None:
@@ -45,5 +46,5 @@ class DenseDDP(DenseStrategyMixin, DDPStrategy):  # type: ignore[misc]
 
     def model_state_dict(self) -> StateDict:
         """State of the wrapped model, without the wrapper's prefix."""
-        state: StateDict = self.model.module.state_dict()
+        state: StateDict = unwrap(self.model).state_dict()
         return state

@@ -11,7 +11,7 @@ from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin
 
 
 @STRATEGIES.register_module()
-class DenseSingle(DenseStrategyMixin, SingleDeviceStrategy):  # type: ignore[misc]
+class DenseSingle(DenseStrategyMixin, SingleDeviceStrategy):
     """A single process. SyncBN stays as it is: ours works alone."""
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
