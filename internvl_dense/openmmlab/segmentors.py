@@ -10,7 +10,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 
 from internvl_dense.dense.slide import slide_inference
-from internvl_dense.training.precision import LOSS_DTYPE
+from internvl_dense.training.precision import LOSS_DTYPE, without_autocast
 
 Config = dict[str, Any]
 
@@ -60,7 +60,7 @@ class DenseSegmentor(EncoderDecoder):
     def _losses(self, head: Any, prefix: str, inputs: list[torch.Tensor], data_samples: list[Any]) -> Config:
         if type(head).loss is BaseDecodeHead.loss:
             logits = head(inputs).to(LOSS_DTYPE)
-            with torch.autocast(logits.device.type, enabled=False):
+            with without_autocast(logits.device.type):
                 losses = head.loss_by_feat(logits, data_samples)
         else:  # heads with a loss of their own decide for themselves
             losses = head.loss(inputs, data_samples, self.train_cfg)

@@ -6,6 +6,8 @@ computed in fp32; under autocast the matrix products of heads run in bf16 as wel
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from internvl_dense.errors import UserError
@@ -15,6 +17,13 @@ TRUNK_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 HEAD_DTYPE = torch.float32
 LOSS_DTYPE = torch.float32
 AUTOCAST_DTYPE = torch.bfloat16  # needs no loss scaling, and runs on CPUs
+
+
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """A region that keeps fp32 on devices that know autocast, and does nothing on those that do not (meta)."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def trunk_dtype(name: str) -> torch.dtype:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
 from internvl_dense.errors import UserError
+from internvl_dense.training.precision import without_autocast
 
 
 class SyncBatchNorm32(nn.modules.batchnorm._BatchNorm):
@@ -24,7 +25,7 @@ class SyncBatchNorm32(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         self._check_input_dim(input)
-        with torch.autocast(input.device.type, enabled=False):
+        with without_autocast(input.device.type):
             x = input.float()
             use_batch = self.training or self.running_mean is None
             y = self._batch_norm(x) if use_batch else self._running_norm(x)

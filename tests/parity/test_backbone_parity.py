@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from internvl_dense.backbones.create import create_backbone
-from internvl_dense.backbones.internvit import InternViT, drop_path_rates
+from internvl_dense.backbones.internvit import drop_path_rates
 from internvl_dense.dense.pyramid import ViTFeaturePyramid
+from tests.parity.published import ATOL, build_backbone
 
-ATOL = 2e-5  # fp32 on CPU
 GRAD_RTOL = 1e-5
-
-
-def build(config: dict[str, Any], attention: str = 'eager', **kwargs: Any) -> InternViT:
-    """Our backbone for the constructor arguments of the published segmentation class."""
-    return create_backbone(
-        'internvit_debug', patch_size=config['patch_size'], image_size=config['img_size'],
-        out_indices=config['out_indices'], attention=attention, embed_dim=config['embed_dim'], depth=config['depth'],
-        num_heads=config['num_heads'], mlp_ratio=config['mlp_ratio'], qkv_bias=config['qkv_bias'],
-        qk_norm=config['qk_normalization'], drop_path_rate=config.get('drop_path_rate', 0.0), **kwargs,
-    )
 
 
 def split(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -34,11 +21,11 @@ def split(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict
 @pytest.mark.parametrize('attention', ['eager', 'sdpa'])
 def test_plain_backbone_reproduces_every_block(golden, attention):
     data = golden('seg_backbone_plain')
-    model = build({**data['config'], 'out_indices': range(data['config']['depth'])}, attention).eval()
+    model = build_backbone({**data['config'], 'out_indices': range(data['config']['depth'])}, attention).eval()
     model.load_state_dict(data['state_dict'])
     tokens, _ = model.forward_tokens(data['input'])
     torch.testing.assert_close(torch.stack(tokens), data['block_tokens'], atol=ATOL, rtol=0)
-    chosen = build(data['config'], attention).eval()
+    chosen = build_backbone(data['config'], attention).eval()
     chosen.load_state_dict(data['state_dict'])
     for ours, theirs in zip(chosen(data['input']), data['outputs'], strict=True):
         torch.testing.assert_close(ours, theirs, atol=ATOL, rtol=0)
@@ -46,7 +33,7 @@ def test_plain_backbone_reproduces_every_block(golden, attention):
 
 def test_bf16_trunk_stays_as_close_as_the_published_bf16_model(golden):
     data = golden('seg_backbone_plain')
-    model = build(data['config'], dtype=torch.bfloat16).eval()
+    model = build_backbone(data['config'], dtype=torch.bfloat16).eval()
     model.load_state_dict(data['state_dict'])
     for ours, theirs, exact in zip(model(data['input']), data['outputs_bf16_model'], data['outputs'], strict=True):
         assert ours.dtype == torch.bfloat16
@@ -56,7 +43,7 @@ def test_bf16_trunk_stays_as_close_as_the_published_bf16_model(golden):
 @pytest.mark.parametrize('stem', ['fpn_finalnorm_True', 'fpn_finalnorm_False', 'fpn_oddgrid'])
 def test_pyramid_reproduces_the_four_maps(golden, stem):
     data = golden(f'seg_backbone_{stem}')
-    model = build(data['config']).eval()
+    model = build_backbone(data['config']).eval()
     pyramid = ViTFeaturePyramid(data['config']['embed_dim'], final_norm=data['config'].get('with_final_norm', False))
     trunk, ups = split(data['state_dict'])
     model.load_state_dict(trunk)
@@ -68,7 +55,7 @@ def test_pyramid_reproduces_the_four_maps(golden, stem):
 @pytest.mark.parametrize('checkpointing', ['none', 'full'])
 def test_gradients_match(golden, checkpointing):
     data = golden('seg_backbone_grads')
-    model = build(data['config'], checkpointing=checkpointing).train()
+    model = build_backbone(data['config'], checkpointing=checkpointing).train()
     pyramid = ViTFeaturePyramid(data['config']['embed_dim'], final_norm=True).train()
     trunk, ups = split(data['state_dict'])
     model.load_state_dict(trunk)
