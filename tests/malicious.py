@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import builtins
 import dataclasses
+import importlib.util
 import io
 import json
 import os
@@ -40,7 +41,8 @@ class Malicious:
         path: The file.
         shown: What an error about it must name: the function it asks for, or its format.
         mark: File that the payload creates, or None if it sets the sentinel.
-        fires: Whether an unrestricted torch.load executes it. The others hide it one archive deeper.
+        fires: Whether an unrestricted torch.load executes it. Others hide it one archive deeper, or aim at mmengine
+            where it is not installed.
     """
 
     path: pathlib.Path
@@ -100,6 +102,18 @@ def torch_zip(path: pathlib.Path, pickled: bytes) -> None:
             archive.writestr(f'{path.stem}/{member}', content)
 
 
+def opcode_file(path: pathlib.Path, pickled: bytes) -> pathlib.Path:
+    """Writes a torch file around opcodes and returns its path."""
+    torch_zip(path, PROTO + pickled + STOP)
+    return path
+
+
+def saved(obj: Any, path: pathlib.Path, **options: Any) -> pathlib.Path:
+    """Writes `obj` with torch.save and returns the path."""
+    torch.save(obj, path, **options)
+    return path
+
+
 class Builder:
     """Writes the files into one folder and remembers them."""
 
@@ -107,7 +121,7 @@ class Builder:
         self.folder = folder
         self.files: dict[str, Malicious] = {}
 
-    def add(self, key: str, shown: str, write: Callable[[pathlib.Path, pathlib.Path], None], *,
+    def add(self, key: str, shown: str, write: Callable[[pathlib.Path, pathlib.Path], object], *,
             suffix: str = '.pth', marks: bool = True, fires: bool = True) -> None:
         path, mark = self.folder / f'{key}{suffix}', self.folder / f'{key}.mark'
         write(path, mark)
@@ -120,7 +134,9 @@ class Builder:
 
     def opcodes(self, key: str, shown: str, pickled: bytes) -> None:
         """A checkpoint written opcode by opcode, which sets the sentinel."""
-        self.add(key, shown, lambda path, _: torch_zip(path, PROTO + pickled + STOP), marks=False)
+        aims_at_nothing = b'mmengine' in pickled and importlib.util.find_spec('mmengine') is None
+        self.add(key, shown, lambda path, _: opcode_file(path, pickled), marks=False,
+                 fires=not aims_at_nothing)
 
 
 def shell(mark: pathlib.Path) -> Call:
@@ -169,10 +185,6 @@ def _saved(obj: Any, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
 def _formats(builder: Builder) -> None:
     def legacy_header(path: pathlib.Path, mark: pathlib.Path) -> None:
         magic, version, rest = _saved({}, _use_new_zipfile_serialization=False).split(b'.', 2)
@@ -209,7 +221,7 @@ def _formats(builder: Builder) -> None:
     builder.add('named_safetensors', 'posix.system', suffix='.safetensors',
                 write=lambda path, mark: torch.save({'weight': shell(mark)}, path))
     builder.add('protocol_0', 'posix.system',
-                lambda path, mark: _write(path, pickle.dumps(shell(mark), 0)))
+                lambda path, mark: path.write_bytes(pickle.dumps(shell(mark), 0)))
     builder.add('protocol_4', 'posix.system', lambda path, mark: torch.save(
         {'weight': shell(mark)}, path, pickle_protocol=4))
 
@@ -232,7 +244,7 @@ def _opcodes(builder: Builder) -> None:
 
 def add_to_runner_checkpoint(files: dict[str, Malicious], genuine: pathlib.Path, folder: pathlib.Path) -> None:
     """Payloads inside a checkpoint that mmengine's runner wrote."""
-    checkpoint = torch.load(genuine, weights_only=False)  # written a moment ago by this test session
+    checkpoint = torch.load(genuine, weights_only=False)  # written a moment ago by the test
     builder = Builder(folder)
 
     def put(path: pathlib.Path, mark: pathlib.Path, *keys: Any) -> None:

@@ -146,8 +146,8 @@ class InternViT(nn.Module):
             outputs = []
             for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
                 x_BNC = self._run(block, x_BNC)
-                if index in self.out_indices:
-                    outputs.append(self.norm(x_BNC))
+                if index in self.out_indices:  # stages of fewer than four blocks name one twice
+                    outputs += [self.norm(x_BNC)] * self.out_indices.count(index)
         return outputs, grid
 
     def train(self, mode: bool = True) -> InternViT:

@@ -134,7 +134,7 @@ class BackboneSpec:
     def replace(self, **overrides: Any) -> BackboneSpec:
         """Returns a copy with some fields changed.
 
-        A copy of another shape has no published weights, and a probe block beyond its depth becomes the last one.
+        A probe block beyond the depth of the copy becomes its last block.
 
         Raises:
             UserError: A name is not a field, or the result is inconsistent.

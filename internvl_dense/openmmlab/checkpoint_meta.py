@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.config import Config
 from torch import nn
 
 from internvl_dense.backbones.fingerprint import file_sha256
@@ -16,17 +14,20 @@ from internvl_dense.errors import UserError
 
 FORMAT = 1
 KEY = 'internvl_dense'
+RUN_STATE = ('optimizer', 'meta', 'message_hub')  # what resuming needs beside the weights
+Origin = dict[str, str] | None  # path and SHA-256 of the weights that a run started from
 
 
-def describe(model: nn.Module, dataset: Any, config: Config) -> dict[str, Any]:
+def describe(model: nn.Module, dataset: Any, config: str, origin: Origin) -> dict[str, Any]:
     """The meta entry of a checkpoint, as plain data.
 
     Args:
-        model: The whole model; its first InternViT names variant and weights.
+        model: The whole model; its first InternViT names the variant.
         dataset: The training data set, which knows classes and label policy.
-        config: The resolved config of the run.
+        config: Text of the resolved config of the run.
+        origin: See `origin`.
     """
-    trunk = next((module for module in model.modules() if isinstance(module, InternViT)), None)
+    trunk = find_trunk(model)
     meta = getattr(dataset, 'metainfo', {}) or {}
     policy = {'ignore_index': getattr(dataset, 'ignore_index', 255),
               'reduce_zero_label': bool(getattr(dataset, 'reduce_zero_label', False))}
@@ -36,14 +37,35 @@ def describe(model: nn.Module, dataset: Any, config: Config) -> dict[str, Any]:
         'classes': list(meta.get('classes') or ()),
         'palette': [list(colour) for colour in meta.get('palette') or ()],
         'label_policy': policy,
-        'weights': _weights(getattr(trunk, 'weights', None)),
-        'config': config.pretty_text,
+        'weights': origin,
+        'config': config,
     }
 
 
-@functools.lru_cache(maxsize=4)  # a run saves often and its weights file does not change
-def _weights(path: str | None) -> dict[str, str] | None:
+def origin(model: nn.Module, load_from: str | None) -> Origin:
+    """What a new run starts from: a whole checkpoint, else the weights of the trunk, else None for random values.
+
+    Read at the start of the run, because the file may be gone when the first checkpoint is written.
+    """
+    path = load_from or getattr(find_trunk(model), 'weights', None)
     return None if path is None else {'path': os.fspath(path), 'sha256': file_sha256(path)}
+
+
+def find_trunk(model: nn.Module) -> InternViT | None:
+    """The first InternViT in a model."""
+    return next((module for module in model.modules() if isinstance(module, InternViT)), None)
+
+
+def require_run_state(checkpoint: dict[str, Any], path: str) -> None:
+    """Refuses to resume from a file that holds weights alone.
+
+    Raises:
+        UserError: It lacks the optimizer or the counters.
+    """
+    missing = [key for key in RUN_STATE if key not in checkpoint]
+    if missing:
+        raise UserError(f'{path} cannot be resumed, it has no {", ".join(missing)}: only iter_N.pth files hold a whole '
+                        'run. To start a new run from its weights use --load-from.')
 
 
 def read(checkpoint: dict[str, Any], path: str) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from internvl_dense.safe_load import MapLocation, load_file
 from internvl_dense.safe_types import HistoryBufferPlaceholder, InertPlaceholder, replace_placeholders
 
 LOCAL = ''  # the scheme of a plain path
+# Where checkpoints keep the text of a config, which is a program: mmengine would run it to resume, or to build an
+# inferencer that was given no config. Under another name it stays readable and is never run.
+CONFIG_TEXTS = (('meta', 'cfg'), ('meta', 'config'), ('message_hub', 'runtime_info', 'cfg'))
 
 
 def register_safe_loader() -> None:
@@ -41,6 +44,7 @@ def load_from_local_safely(filename: str, map_location: MapLocation = None) -> A
     Returns:
         As `load_file`, with mmengine's logged curves as `HistoryBuffer` objects. Weights are mapped from the file;
         everything beside `state_dict` (optimizer, ...) has its own memory, because it stays in use after loading.
+        Config texts are renamed to `<name>_text`, see `CONFIG_TEXTS`.
 
     Raises:
         UserError: See `load_file`.
@@ -50,6 +54,8 @@ def load_from_local_safely(filename: str, map_location: MapLocation = None) -> A
         seen: set[int] = set()
         for key in checkpoint.keys() - {'state_dict'}:
             checkpoint[key] = _own_memory(checkpoint[key], seen)
+    for path in CONFIG_TEXTS:
+        _disarm(checkpoint, path)
     return checkpoint
 
 
@@ -61,6 +67,15 @@ def load_from_remote_refused(filename: str, map_location: MapLocation = None, **
     """
     raise UserError(f'{filename!r} is an address, and weights are only loaded from local files. Download the file '
                     'first, check where it comes from, and give its path.')
+
+
+def _disarm(checkpoint: Any, path: tuple[str, ...]) -> None:
+    """Renames the entry at `path`, where there is one."""
+    holder = checkpoint
+    for key in path[:-1]:
+        holder = holder.get(key) if isinstance(holder, dict) else None
+    if isinstance(holder, dict) and path[-1] in holder:
+        holder[f'{path[-1]}_text'] = holder.pop(path[-1])
 
 
 def _restore(placeholder: InertPlaceholder) -> Any:

@@ -6,28 +6,36 @@ import builtins
 import logging
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MessageHub, history_buffer
-from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader, Runner, checkpoint, load_checkpoint
-from torch import nn
+from mmengine.runner import CheckpointLoader, checkpoint, load_checkpoint
 
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import loading
-from internvl_dense.safe_load import CheckpointNotFoundError, CorruptCheckpointError, load_file
+from internvl_dense.safe_load import CheckpointNotFoundError, CorruptCheckpointError
 from tests import malicious
+from tests.openmmlab.loading_entries import (
+    ENTRIES,
+    ITERATIONS,
+    Tiny,
+    build_runner,
+    by_inferencer,
+    by_init_model,
+    by_pretrained,
+    by_pretrained_prefix,
+    segmentor_config,
+)
 
-ITERATIONS = 3
 MALICIOUS = ('os_system', 'exec', 'eval', 'popen', 'numpy_runstring', 'load_from_bytes', 'import', 'numpy_load',
              'legacy', 'legacy_header', 'legacy_tar', 'zip_in_zip', 'in_optimizer', 'named_safetensors', 'protocol_0',
              'protocol_4', 'getattr_globals', 'getattr_class', 'sys_modules', 'setstate', 'build_class',
@@ -35,117 +43,6 @@ MALICIOUS = ('os_system', 'exec', 'eval', 'popen', 'numpy_runstring', 'load_from
 ADDRESSES = ('http://host/a.pth', 'https://host/a.pth', 'pavi://a', 's3://bucket/a.pth', 'open:s3://bucket/a.pth',
              'petrel://a', 'modelzoo://resnet50', 'torchvision://resnet50', 'open-mmlab://resnet50',
              'openmmlab://resnet50', 'mmcls://resnet50')
-
-
-class Tiny(BaseModel):
-    """Smallest model a runner trains: one layer and its loss."""
-
-    def __init__(self, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, inputs: torch.Tensor, mode: str = 'tensor') -> Any:
-        return {'loss': self.layer(inputs).square().mean()} if mode == 'loss' else self.layer(inputs)
-
-
-class TinyBackbone(BaseModule):
-    """One convolution, four channels."""
-
-    def __init__(self, init_cfg: Any = None) -> None:
-        super().__init__(init_cfg)
-        self.layer = nn.Conv2d(3, 4, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.layer(x),)
-
-
-def build_runner(work_dir: pathlib.Path, iterations: int = ITERATIONS, **options: Any) -> Runner:
-    """mmengine's own runner with optimizer, schedule and logged values."""
-    torch.manual_seed(0)
-    data = [{'inputs': torch.tensor([1.0, float(i)])} for i in range(4)]
-    return Runner(
-        model=Tiny(), work_dir=str(work_dir), experiment_name=f'{work_dir.name}{len(os.listdir(work_dir))}',
-        train_dataloader={'dataset': data, 'batch_size': 2, 'collate_fn': {'type': 'default_collate'},
-                          'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
-        train_cfg={'by_epoch': False, 'max_iters': iterations},
-        optim_wrapper={'optimizer': {'type': 'AdamW', 'lr': 0.1}},
-        param_scheduler={'type': 'LinearLR', 'start_factor': 0.5, 'by_epoch': False, 'end': 10},
-        default_hooks={'logger': {'type': 'LoggerHook', 'interval': 1},
-                       'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'by_epoch': False}},
-        log_level='ERROR', **options)
-
-
-def segmentor_config() -> Config:
-    model = {
-        'type': 'EncoderDecoder', 'data_preprocessor': {'type': 'SegDataPreProcessor'},
-        'backbone': {'type': TinyBackbone},
-        'decode_head': {'type': 'FCNHead', 'in_channels': 4, 'channels': 4, 'num_convs': 0, 'concat_input': False,
-                        'num_classes': 3, 'norm_cfg': {'type': 'BN'},
-                        'loss_decode': {'type': 'CrossEntropyLoss', 'avg_non_ignore': True}},
-        'test_cfg': {'mode': 'whole'},
-    }
-    pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'PackSegInputs'}]
-    return Config({'model': model, 'default_scope': 'mmseg', 'test_pipeline': pipeline,
-                   'test_dataloader': {'dataset': {'pipeline': pipeline}},
-                   'visualizer': {'type': 'SegLocalVisualizer', 'vis_backends': []}})
-
-
-# The ways in
-
-
-def by_runner(resume: bool) -> Callable[[str, pathlib.Path], Any]:
-    def load(path: str, work_dir: pathlib.Path) -> Runner:
-        runner = build_runner(work_dir, load_from=path, resume=resume)
-        runner.train()  # loads first
-        return runner
-
-    return load
-
-
-def by_strategy(path: str, work_dir: pathlib.Path) -> Any:
-    from mmengine._strategy import SingleDeviceStrategy
-
-    strategy = SingleDeviceStrategy(work_dir=str(work_dir), experiment_name=work_dir.name)
-    strategy.model = Tiny()
-    return strategy.load_checkpoint(path)
-
-
-def by_pretrained(path: str, work_dir: pathlib.Path) -> Any:
-    model = Tiny(init_cfg={'type': 'Pretrained', 'checkpoint': path})
-    model.init_weights()
-    return model
-
-
-def by_pretrained_prefix(path: str, work_dir: pathlib.Path) -> Any:
-    model = Tiny(init_cfg={'type': 'Pretrained', 'checkpoint': path, 'prefix': 'backbone.'})
-    model.init_weights()
-    return model
-
-
-def by_init_model(path: str, work_dir: pathlib.Path) -> Any:
-    from mmseg.apis import init_model
-
-    return init_model(segmentor_config(), path, device='cpu')
-
-
-def by_inferencer(path: str, work_dir: pathlib.Path) -> Any:
-    from mmseg.apis import MMSegInferencer
-
-    return MMSegInferencer(segmentor_config(), path, device='cpu')
-
-
-ENTRIES: dict[str, Callable[[str, pathlib.Path], Any]] = {
-    'load_file': lambda path, _: load_file(path),
-    'CheckpointLoader': lambda path, _: CheckpointLoader.load_checkpoint(path, map_location='cpu'),
-    'load_checkpoint': lambda path, _: load_checkpoint(Tiny(), path),
-    'Runner(load_from)': by_runner(resume=False),
-    'Runner(resume)': by_runner(resume=True),
-    'strategy': by_strategy,
-    'Pretrained': by_pretrained,
-    'Pretrained(prefix)': by_pretrained_prefix,
-    'init_model': by_init_model,
-    'MMSegInferencer': by_inferencer,
-}
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -235,7 +132,7 @@ def test_malicious_file_is_refused(
 
 
 def test_runner_loads_its_own_file(genuine: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    expected = torch.load(genuine, weights_only=False)  # written by this test session
+    expected = torch.load(genuine, weights_only=False)  # written by this test
     runner = build_runner(tmp_path, load_from=str(genuine))
     runner.load_or_resume()
     for name, value in runner.model.state_dict().items():
@@ -360,8 +257,6 @@ def test_addresses_are_refused_without_a_connection(address: str, monkeypatch: p
 
 
 def test_addresses_cover_all_schemes() -> None:
-    import re
-
     unused = [scheme for scheme in CheckpointLoader._schemes
               if scheme and not any(re.match(scheme, address) for address in ADDRESSES)]
     assert unused == []
@@ -425,3 +320,26 @@ def test_hub_of_another_run_is_not_touched(genuine: pathlib.Path) -> None:
     names = set(MessageHub._instance_dict)
     CheckpointLoader.load_checkpoint(str(genuine))
     assert set(MessageHub._instance_dict) == names
+
+
+@pytest.mark.parametrize('where', loading.CONFIG_TEXTS, ids='.'.join)
+def test_config_text_in_a_checkpoint_is_never_run(tmp_path, genuine, where):
+    from mmseg.apis import MMSegInferencer
+
+    mark = tmp_path / 'mark'
+    content = torch.load(genuine, weights_only=False)
+    content['meta'].pop('cfg', None)
+    content['message_hub']['runtime_info'].pop('cfg', None)
+    holder = content
+    for key in where[:-1]:
+        holder = holder[key]
+    holder[where[-1]] = f'open({str(mark)!r}, "w").close()\n'
+    armed = tmp_path / 'armed.pth'
+    torch.save(content, armed)
+    with pytest.raises(Exception, match='config'):
+        MMSegInferencer(None, weights=str(armed))
+    assert not mark.exists()
+    loaded = loading.load_from_local_safely(str(armed))  # what a runner's resume would read
+    for key in where[:-1]:
+        loaded = loaded[key]
+    assert where[-1] not in loaded and f'{where[-1]}_text' in loaded

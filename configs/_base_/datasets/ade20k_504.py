@@ -5,7 +5,7 @@ slide_stride = (322, 322)
 data_root = 'data/ade/ADEChallengeData2016'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2016, 504), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -15,7 +15,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='SETRResize', scale=(2016, 504), crop_size=crop_size),
     dict(type='ResizeToMultiple', size_divisor=14),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,7 +27,7 @@ tta_pipeline = [
             [dict(type='ResizeToMultiple', size_divisor=14)],
             [dict(type='RandomFlip', prob=0.0, direction='horizontal'),
              dict(type='RandomFlip', prob=1.0, direction='horizontal')],
-            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')]])]
 train_dataloader = dict(
     batch_size=2, num_workers=4, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -11,14 +11,14 @@ metainfo = dict(
              [230, 150, 140], [80, 90, 120], [90, 30, 150], [230, 170, 30], [20, 150, 190]])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=False),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=False),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,7 +27,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((480, 360), (600, 450))],
             [dict(type='RandomFlip', prob=p, direction='horizontal') for p in (0.0, 1.0)],
-            [dict(type='LoadAnnotations', reduce_zero_label=False)],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')]])]
 train_dataloader = dict(
     batch_size=8, num_workers=1, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True),

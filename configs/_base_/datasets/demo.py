@@ -8,12 +8,12 @@ metainfo = dict(
     palette=[[58, 64, 78], [226, 92, 72], [64, 140, 212], [240, 186, 62], [124, 92, 190], [80, 178, 120]])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=False),
+    dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=False),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -22,7 +22,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (1.0, 1.25)],
             [dict(type='RandomFlip', prob=p, direction='horizontal') for p in (0.0, 1.0)],
-            [dict(type='LoadAnnotations', reduce_zero_label=False)],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')]])]
 train_dataloader = dict(
     batch_size=8, num_workers=1, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True),
