@@ -1,6 +1,7 @@
 # Few-shot: all of InternViT-6B-224px and a linear head tuned on 1/16 of ADE20K: mIoU 46.5 (InternVL-MMDetSeg, README).
-# 8 GPUs x 2 images x 5k iterations = 63 epochs of 1,263 images, the seeded list data/ade/few_shot/1of16_seed0.txt.
-# python tools/few_shot_list.py data/ade/ADEChallengeData2016/images/training 16, then dist_train.sh as for the others.
+# 8 GPUs x 2 images x 5k iterations = 63 epochs of 1,263 images: a seeded list, relative to data_root, made once by
+# A=data/ade/ADEChallengeData2016; python tools/few_shot_list.py $A/images/training 16 --out $A/few_shot/1of16_seed0.txt
+# tools/dist_train.sh configs/ade20k/few_shot_1of16_internvit_6b_224px_ade20k.py 8 --amp
 _base_ = ['full_tuning_internvit_6b_224px_ade20k.py']
 model = dict(
     backbone=dict(out_indices='last'), neck=None, auxiliary_head=None,

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from internvl_dense.openmmlab.configs import load_config
 
     config = load_config(args)
+    device = predictor.pick_device(args.device)
     out = Path(args.out)
     found = find_images(args.inputs, skipped=PredictionFolder.result_folders(out))
     folder = PredictionFolder(out, predictor.label_policy(config, args.checkpoint), args.opacity)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     waiting = {name: path for name, path in found.images.items() if not folder.is_done(name)}
     print(f'{len(found.images)} images, {len(found.images) - len(waiting)} of them predicted before')
-    predict = predictor.load_predictor(config, args.checkpoint, args.device) if waiting else None
+    predict = predictor.load_predictor(config, args.checkpoint, device) if waiting else None
     return _report(folder, _predict_all(predict, folder, waiting), found)
 
 
@@ -84,7 +85,8 @@ def _predict_all(predict: Any, folder: PredictionFolder, waiting: dict[str, Path
 
 def _report(folder: PredictionFolder, bad: dict[Path, str], found: ImageInputs) -> int:
     listed = folder.write_bad_files(bad)
-    print(f'{len(found.images) - len(bad)} images predicted: {", ".join(map(str, folder.result_folders(folder.folder)))}')
+    masks, overlays = folder.result_folders(folder.folder)
+    print(f'{len(found.images) - len(bad)} images predicted: {masks}, {overlays}')
     if not bad:
         return 0
     print(f'{len(bad)} images could not be predicted, listed in {listed}:')

@@ -61,14 +61,14 @@ class PredictionFolder:
         """
         record = self.folder / RECORD
         settings = json.loads(json.dumps(settings, default=str))
-        if overwrite and record.is_file():
-            self._delete_results()
-        elif record.is_file():
-            self._compare(settings, _read_settings(record))
-            return
-        elif any(self._results()):
-            raise UserError(f'{self.folder} holds {MASKS}/ or {OVERLAYS}/ but no {RECORD}, so it is unknown what made '
-                            'them. Name another folder with --out, or move them away.')
+        if any(self._results()):
+            if not record.is_file():
+                raise UserError(f'{self.folder} holds {MASKS}/ or {OVERLAYS}/ but no {RECORD}, so it is unknown what '
+                                'made them. Name another folder with --out, or move them away.')
+            if not overwrite:
+                self._compare(settings, _read_settings(record))
+            else:
+                self._delete_results()
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**(about or {}), 'settings': settings}, indent=1, default=str)
         _write(record, lambda part: part.write_text(f'{text}\n', encoding='utf-8'))
@@ -149,8 +149,8 @@ def _read_settings(record: Path) -> Settings:
     try:
         settings: Settings = json.loads(record.read_text(encoding='utf-8'))['settings']
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{record} is damaged ({error}), so it is unknown what made the results beside it. Name another '
-                        'folder with --out, or delete them and predict again with --overwrite.') from error
+        raise UserError(f'{record} is damaged ({error}), so it is unknown what made the results beside it. Name '
+                        'another folder with --out, or delete them and predict again with --overwrite.') from error
     return settings
 
 

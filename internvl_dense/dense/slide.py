@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from internvl_dense.errors import UserError
+
 Window = tuple[int, int, int, int]
 
 
@@ -19,7 +21,13 @@ def slide_windows(size: tuple[int, int], crop: tuple[int, int], stride: tuple[in
         size: Height and width of the image in pixels.
         crop: Height and width of a window; an image smaller than it gets one window of its own size.
         stride: Vertical and horizontal step; the last window is shifted back inside the image.
+
+    Raises:
+        UserError: A step is below 1 or above the crop, which would leave pixels without a prediction.
     """
+    if not all(1 <= step <= side for step, side in zip(stride, crop, strict=True)):
+        raise UserError(f'stride {tuple(stride)} of the sliding window must be from 1 to its crop size {tuple(crop)}')
+
     def starts(length: int, window: int, step: int) -> list[int]:
         last = max(length - window, 0)
         return [min(i * step, last) for i in range((last + step - 1) // step + 1)]
@@ -51,7 +59,10 @@ def slide_inference(
         max_windows: Windows in one forward pass, the cap on memory.
 
     Returns:
-        Logits (B, C, H, W), the mean over the windows that cover a pixel.
+        Logits (B, C, H, W) in fp32, the mean over the windows that cover a pixel.
+
+    Raises:
+        UserError: The windows would leave gaps.
     """
     batch, _, height, width = image_B3HW.shape
     windows = slide_windows((height, width), crop, stride)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class InternViTBackbone(InternViT):
         self.allow_missing = tuple(allow_missing)
         self.is_init = False  # mmengine's name: whether init_weights() has run
         self.filled = False
-        self.register_load_state_dict_post_hook(_mark_filled)
+        self.register_load_state_dict_pre_hook(_mark_filled)
         if device.type != 'meta':
             self.to_empty(device=device)
 
@@ -95,10 +95,9 @@ def _weights(weights: str | None, init_cfg: dict[str, Any] | None) -> str | None
     return str(init_cfg['checkpoint'])
 
 
-def _mark_filled(module: torch.nn.Module, incompatible: Any) -> None:
+def _mark_filled(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     assert isinstance(module, InternViTBackbone)
-    own = {name for name, _ in module.named_parameters()}
-    module.filled = module.filled or not any(key.endswith(tuple(own)) for key in incompatible.missing_keys)
+    module.filled = module.filled or all(prefix + name in state for name, _ in module.named_parameters())
 
 
 def _to_head_dtype(output: FeatureMap) -> FeatureMap:

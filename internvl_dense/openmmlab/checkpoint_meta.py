@@ -27,7 +27,7 @@ def describe(model: nn.Module, dataset: Any, config: str, origin: Origin) -> dic
         config: Text of the resolved config of the run.
         origin: See `origin`.
     """
-    trunk = find_trunk(model)
+    trunk = _trunk(model)
     meta = getattr(dataset, 'metainfo', {}) or {}
     policy = {'ignore_index': getattr(dataset, 'ignore_index', 255),
               'reduce_zero_label': bool(getattr(dataset, 'reduce_zero_label', False))}
@@ -47,12 +47,11 @@ def origin(model: nn.Module, load_from: str | None) -> Origin:
 
     Read at the start of the run, because the file may be gone when the first checkpoint is written.
     """
-    path = load_from or getattr(find_trunk(model), 'weights', None)
+    path = load_from or getattr(_trunk(model), 'weights', None)
     return None if path is None else {'path': os.fspath(path), 'sha256': file_sha256(path)}
 
 
-def find_trunk(model: nn.Module) -> InternViT | None:
-    """The first InternViT in a model."""
+def _trunk(model: nn.Module) -> InternViT | None:
     return next((module for module in model.modules() if isinstance(module, InternViT)), None)
 
 
@@ -68,18 +67,29 @@ def require_run_state(checkpoint: dict[str, Any], path: str) -> None:
                         'run. To start a new run from its weights use --load-from.')
 
 
+def find(checkpoint: Any, path: str) -> dict[str, Any] | None:
+    """The meta entry of a loaded checkpoint, or None where other software wrote it.
+
+    Raises:
+        UserError: The entry is of a later format.
+    """
+    header = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    meta: dict[str, Any] | None = header.get(KEY) if isinstance(header, dict) else None
+    if meta is not None and meta['format'] > FORMAT:
+        raise UserError(f'{path} has format {meta["format"]}, this version reads {FORMAT}: upgrade internvl-dense')
+    return meta
+
+
 def read(checkpoint: dict[str, Any], path: str) -> dict[str, Any]:
     """The meta entry of a loaded checkpoint.
 
     Raises:
         UserError: The checkpoint has none, or one of a later format.
     """
-    meta: dict[str, Any] | None = checkpoint.get('meta', {}).get(KEY) if isinstance(checkpoint, dict) else None
+    meta = find(checkpoint, path)
     if meta is None:
         raise UserError(f'{path} has no entry meta.{KEY}: it was not written by this project, so its classes are '
                         'unknown. Convert it first, or test it with a config that names its classes.')
-    if meta['format'] > FORMAT:
-        raise UserError(f'{path} has format {meta["format"]}, this version reads {FORMAT}: upgrade internvl-dense')
     return meta
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from internvl_dense.backbones.create import resolve_spec
@@ -21,9 +20,10 @@ from internvl_dense.data.label_policy import LabelPolicy
 from internvl_dense.data.rules import Problem, format_problems
 from internvl_dense.data.split_files import SampleIndex
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.registry import unknown
 
-SPEC_OPTIONS = ('patch_size', 'image_size')
+SPEC_OPTIONS = frozenset(inspect.signature(BackboneSpec).parameters) - {'name'}
 WINDOW_KEYS = ('crop_size', 'stride')
 
 
@@ -61,7 +61,7 @@ def config_problems(config: Config) -> Iterator[Problem]:
     yield from _option_problems(backbone, cls)
     yield from _weights_problems(backbone.get('weights'))
     try:
-        spec = resolve_spec(backbone.get('variant', ''), **{k: backbone[k] for k in SPEC_OPTIONS if k in backbone})
+        spec = resolve_spec(backbone.get('variant', ''), **{k: backbone[k] for k in SPEC_OPTIONS & backbone.keys()})
     except UserError as error:
         yield _error('variant', str(error))
         return
@@ -69,8 +69,8 @@ def config_problems(config: Config) -> Iterator[Problem]:
 
 
 def _option_problems(backbone: dict[str, Any], cls: type) -> Iterator[Problem]:
-    allowed = {*inspect.signature(cls).parameters, *inspect.signature(BackboneSpec).parameters} - {'overrides', 'name'}
-    for key in backbone.keys() - allowed - {'type'}:
+    allowed = {*inspect.signature(cls).parameters, *SPEC_OPTIONS} - {'overrides'}
+    for key in sorted(backbone.keys() - allowed - {'type'}):
         yield _error('option', unknown('option of model.backbone', key, allowed))
 
 
@@ -88,7 +88,8 @@ def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:
     found = []
     if crop is not None:
         found += check_geometry(
-            _pair(crop), patch_size, batch_per_gpu=loader.get('batch_size', 2), num_gpus=get_world_size(),
+            _pair(crop), patch_size, batch_per_gpu=loader.get('batch_size', 2),
+            num_gpus=planned_processes(config.get('launcher', 'none'))[1],
             norm=(head.get('norm_cfg') or {}).get('type', ''), pools_to_one=1 in (head.get('pool_scales') or ()),
         )
     if test_cfg.get('mode') == 'slide':

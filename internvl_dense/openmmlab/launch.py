@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
+import sys
 from argparse import Namespace
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, RUNNERS
-from mmengine.runner import CheckpointLoader
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 
+from internvl_dense.data.rules import format_problems
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import checkpoint_meta
 from internvl_dense.openmmlab.config_checks import check_run
 from internvl_dense.openmmlab.configs import load_config
-from internvl_dense.openmmlab.runner import DenseRunner
+from internvl_dense.openmmlab.dataset_labels import config_label_policy
+from internvl_dense.openmmlab.processes import planned_processes
+from internvl_dense.openmmlab.runner import DenseRunner, latest_checkpoint
 from internvl_dense.openmmlab.summary import describe_run
+from internvl_dense.safe_load import load_file
 
 
 def train(args: Namespace) -> None:
@@ -29,15 +31,44 @@ def train(args: Namespace) -> None:
         UserError: Anything wrong with the config, the data or the checkpoint to start from, before any work.
     """
     config = load_config(args)
-    if args.resume:
-        config.resume, config.load_from = True, None if args.resume == 'auto' else args.resume
-    elif args.load_from:
-        config.load_from = args.load_from
-    check_run(config, splits=('train', 'val'), check_data=args.check_data)
-    print(describe_run(config))
-    if args.dry_run:
-        return
-    build_runner(config).train()
+    _choose_start(config, args)
+    _check(config, ('train', 'val'), args.check_data)
+    if planned_processes(config.launcher)[0] == 0:
+        print(describe_run(config), flush=True)
+    if not args.dry_run:
+        build_runner(config).train()
+
+
+def _choose_start(config: Config, args: Namespace) -> None:
+    """Sets `resume` and `load_from`, and looks into the file that they name.
+
+    `--resume` without a path continues the newest checkpoint of the work directory; the first time there is none, and
+    the run starts from what `--load-from` or the config says.
+    """
+    if args.resume and args.resume != 'auto' and args.load_from:
+        raise UserError(f'--resume {args.resume} and --load-from {args.load_from}: a run starts from one of them')
+    config.load_from = args.load_from or config.get('load_from')
+    found = latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
+    if found:
+        config.resume, config.load_from = found, None
+        checkpoint_meta.require_run_state(load_file(found), found)
+        _check_classes(config, 'train', found)
+    elif config.load_from:
+        _check_classes(config, 'train', config.load_from)
+
+
+def _check(config: Config, splits: tuple[str, ...], check_data: int | None) -> None:
+    """Reads the labels in the first process only; each process looks at the config and at file names."""
+    rank, _ = planned_processes(config.launcher)
+    found = check_run(config, splits=splits, check_data=check_data if rank == 0 else 0)
+    if found and rank == 0:
+        print(format_problems('worth a look', found), file=sys.stderr, flush=True)
+
+
+def _check_classes(config: Config, split: str, path: str) -> None:
+    saved = checkpoint_meta.find(load_file(path), path)
+    if saved is not None and saved['classes']:
+        checkpoint_meta.check_classes(saved['classes'], config_label_policy(config, split).classes, path)
 
 
 def test(args: Namespace) -> dict[str, float]:
@@ -47,21 +78,35 @@ def test(args: Namespace) -> dict[str, float]:
         UserError: The checkpoint does not fit the config, or was trained on other classes.
     """
     config = load_config(args)
-    check_run(config, splits=('test',), check_data=args.check_data)
-    _check_checkpoint(config, args.checkpoint)
-    config.load_from = args.checkpoint
-    if args.tta:
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
-        config.tta_model = {**config.tta_model, 'module': config.model}
-        config.model = config.tta_model
+    config.load_from, config.resume = args.checkpoint, False
+    _check_classes(config, 'test', args.checkpoint)
+    _check(config, ('test',), args.check_data)
     if args.show_dir:
-        config.default_hooks.visualization = {'type': 'SegVisualizationHook', 'draw': True, 'interval': 1}
-        config.visualizer.save_dir = args.show_dir
+        _draw_into(config, args.show_dir)
     if args.out:
-        config.test_evaluator.update(output_dir=args.out, keep_results=True)
-    runner = build_runner(config)
-    metrics: dict[str, float] = runner.test()
+        _write_into(config, args.out)
+    if args.tta:
+        _augment(config)
+    metrics: dict[str, float] = build_runner(config).test()
     return metrics
+
+
+def _draw_into(config: Config, folder: str) -> None:
+    config.default_hooks.visualization = {'type': 'SegVisualizationHook', 'draw': True, 'interval': 1}
+    config.visualizer.save_dir = folder
+
+
+def _write_into(config: Config, folder: str) -> None:
+    evaluator = config.test_evaluator
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        metric.output_dir = folder
+
+
+def _augment(config: Config) -> None:
+    if config.get('tta_pipeline') is None:
+        raise UserError(f'--tta: {config.filename} has no tta_pipeline; name one as configs/_base_/datasets do')
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    config.model = {'type': 'SegTTAModel', **config.get('tta_model', {}), 'module': config.model}
 
 
 def build_runner(config: Config) -> DenseRunner:
@@ -73,30 +118,9 @@ def build_runner(config: Config) -> DenseRunner:
     return runner
 
 
-def _check_checkpoint(config: Config, path: str) -> None:
-    if not os.path.exists(path):
-        raise UserError(f'no checkpoint at {path}')
-    from mmengine.registry import DATASETS, init_default_scope
-
-    meta = CheckpointLoader.load_checkpoint(path, map_location='meta').get('meta', {})
-    saved = meta.get(checkpoint_meta.KEY)
-    if saved is None or not saved['classes']:
-        return
-    init_default_scope(config.get('default_scope', 'mmseg'))
-    dataset: Any = DATASETS.build({**config.test_dataloader.dataset, 'lazy_init': True})
-    checkpoint_meta.check_classes(saved['classes'], dataset.metainfo['classes'], path)
-
-
-def dump_json(data: Any, path: str) -> None:
-    """Writes `data` as indented JSON."""
-    with open(path, 'w', encoding='utf-8') as stream:
-        json.dump(data, stream, indent=1)
-
-
 def build_model_on_meta(config: Config) -> Any:
     """The model of a config without memory: shapes, names and counts only."""
     import torch
-    from mmengine.registry import init_default_scope
 
     init_default_scope(config.get('default_scope', 'mmseg'))
     with torch.device('meta'):

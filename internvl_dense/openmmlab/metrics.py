@@ -46,6 +46,7 @@ class DenseIoUMetric(BaseMetric):
         prefix: Put before the names of the results, as `prefix/mIoU`.
         collect_dir: As in mmengine, without effect.
         json_path: File for the unrounded fractions of each evaluation.
+        keep_results: Passed by mmseg's test tool; without effect, what `output_dir` asks for is kept.
 
     Raises:
         UserError: Another metric than mIoU is asked for, or `format_only` without `output_dir`.
@@ -63,6 +64,7 @@ class DenseIoUMetric(BaseMetric):
         prefix: str | None = None,
         collect_dir: str | None = None,
         json_path: str | None = None,
+        keep_results: bool = True,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         asked = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
-from torch import nn
 
 from internvl_dense.backbones.fingerprint import file_sha256
 from internvl_dense.data.image_files import image_facts
@@ -21,14 +20,12 @@ from internvl_dense.data.label_policy import LabelPolicy
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import checkpoint_meta
 from internvl_dense.openmmlab.dataset_labels import config_label_policy
+from internvl_dense.openmmlab.pipelines import PIPELINE_ERRORS, rgb, step_type
 from internvl_dense.openmmlab.strict_load import load_model_state
 from internvl_dense.safe_load import load_file
 
 Image = npt.NDArray[np.uint8]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
-
-# What mmcv's loader and the transforms behind it raise for a file they cannot use.
-PIPELINE_ERRORS = (OSError, AssertionError, ValueError, cv2.error)
 
 
 class BadImageError(UserError):
@@ -43,7 +40,7 @@ class Predictor:
         steps: The test pipeline without labels; the first step loads the image.
     """
 
-    def __init__(self, model: nn.Module, steps: Sequence[Transform]) -> None:
+    def __init__(self, model: BaseModel, steps: Sequence[Transform]) -> None:
         self.model = model
         self.steps = steps
 
@@ -54,7 +51,7 @@ class Predictor:
             The image as it was loaded, (H, W, 3) uint8 RGB, and its training ids, (H, W) uint8.
 
         Raises:
-            BadImageError: The file cannot be read or prepared, or does not fit into the memory of the GPU.
+            BadImageError: The file cannot be read, or its size is more or less than the model can take.
         """
         loaded, packed = self._prepare(Path(path))
         batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
@@ -63,8 +60,10 @@ class Predictor:
                 sample = self.model.test_step(batch)[0]
                 ids = sample.pred_sem_seg.data[0].to(torch.uint8).cpu().numpy()
         except torch.OutOfMemoryError as error:
-            raise BadImageError(f'too large for the memory of the GPU ({loaded.shape[1]} x {loaded.shape[0]} px)'
-                                ) from error
+            height, width = loaded.shape[:2]
+            raise BadImageError(f'{width} x {height} px are too many for the memory of the GPU') from error
+        except UserError as error:  # such as a picture of a few pixels
+            raise BadImageError(str(error)) from error
         return loaded, ids
 
     def _prepare(self, path: Path) -> tuple[Image, dict[str, Any]]:
@@ -74,7 +73,7 @@ class Predictor:
             raise BadImageError(fault)
         try:
             results = self.steps[0]({'img_path': str(path)})
-            loaded = _rgb(results['img'])
+            loaded = rgb(results['img'])
             for step in self.steps[1:]:
                 results = step(results)
         except PIPELINE_ERRORS as error:
@@ -82,7 +81,7 @@ class Predictor:
         return loaded, results
 
 
-def load_predictor(config: Config, checkpoint: str, device: str | None = None) -> Predictor:
+def load_predictor(config: Config, checkpoint: str, device: str | torch.device | None = None) -> Predictor:
     """Builds the model of a config on a device and fills it from a checkpoint.
 
     Args:
@@ -94,16 +93,16 @@ def load_predictor(config: Config, checkpoint: str, device: str | None = None) -
         UserError: The checkpoint does not fit, or there is no such device.
     """
     chosen = pick_device(device)
-    steps = [TRANSFORMS.build(step) for step in test_steps(config)]
-    loaded = load_file(checkpoint)
     init_default_scope(config.get('default_scope', 'mmseg'))
+    steps = [TRANSFORMS.build(step) for step in prediction_steps(config)]
+    loaded = load_file(checkpoint)
     with chosen:  # built where it will run: a large model is never held twice
         model = MODELS.build(config.model)
     load_model_state(model, loaded.get('state_dict', loaded))
     return Predictor(model.to(chosen).eval(), steps)
 
 
-def pick_device(name: str | None) -> torch.device:
+def pick_device(name: str | torch.device | None) -> torch.device:
     """The device of that name, or the best one here.
 
     Raises:
@@ -114,21 +113,21 @@ def pick_device(name: str | None) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"device {name!r}: write 'cpu', 'cuda' or 'cuda:1'") from error
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f'device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; use another device')
+        raise UserError(f'device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices here; name another')
     return device
 
 
-def test_steps(config: Config) -> list[dict[str, Any]]:
+def prediction_steps(config: Config) -> list[dict[str, Any]]:
     """The pipeline of the test data set without the loading of labels.
 
     Raises:
         UserError: There is none, or it does not begin by loading an image.
     """
     dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
-    steps = [dict(step) for step in dataset.get('pipeline') or () if _type(step) != 'LoadAnnotations']
-    if not steps or not _type(steps[0]).startswith('LoadImage'):
+    steps = [dict(step) for step in dataset.get('pipeline') or () if step_type(step) != 'LoadAnnotations']
+    if not steps or not step_type(steps[0]).startswith('LoadImage'):
         raise UserError('test_dataloader.dataset.pipeline must begin with LoadImageFromFile, '
-                        f'this config has {[_type(step) for step in steps] or "none"}')
+                        f'this config has {[step_type(step) for step in steps] or "none"}')
     return steps
 
 
@@ -138,11 +137,10 @@ def label_policy(config: Config, checkpoint: str) -> LabelPolicy:
     Raises:
         UserError: Neither names classes, or their number is not that of the model.
     """
-    loaded = load_file(checkpoint)
-    meta = loaded.get('meta') if isinstance(loaded.get('meta'), dict) else {}
-    if (meta.get(checkpoint_meta.KEY) or {}).get('classes'):
-        saved = checkpoint_meta.read(loaded, checkpoint)
-        policy, source = _saved_policy(saved), checkpoint
+    saved = checkpoint_meta.find(load_file(checkpoint), checkpoint)
+    if saved and saved['classes']:
+        policy, source = LabelPolicy.from_dict({
+            'classes': saved['classes'], 'palette': saved['palette'], **saved['label_policy']}), checkpoint
     else:
         policy, source = _configured_policy(config, checkpoint), 'the test data set'
     wanted = config.model.decode_head.get('num_classes')
@@ -157,30 +155,13 @@ def settings(config: Config, checkpoint: str) -> dict[str, Any]:
     return {
         'checkpoint_sha256': file_sha256(checkpoint),
         'model': config.model.to_dict(),
-        'pipeline': test_steps(config),
+        'pipeline': prediction_steps(config),
     }
-
-
-def _saved_policy(saved: dict[str, Any]) -> LabelPolicy:
-    return LabelPolicy.from_dict({
-        'classes': saved['classes'], 'palette': saved.get('palette'), **(saved.get('label_policy') or {}),
-    })
 
 
 def _configured_policy(config: Config, checkpoint: str) -> LabelPolicy:
     try:
         return config_label_policy(config, 'test')
     except (KeyError, AttributeError, UserError) as error:
-        raise UserError(f'{checkpoint} does not say its classes (no entry meta.{checkpoint_meta.KEY}), and neither does '
-                        'the config: give test_dataloader.dataset a metainfo with classes') from error
-
-
-def _type(step: dict[str, Any]) -> str:
-    kind = step.get('type', '')
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
-
-
-def _rgb(image: npt.NDArray[Any]) -> Image:
-    """RGB uint8 of what mmcv loads: BGR, or grey for some configs; float if the config says so."""
-    colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
-    return np.ascontiguousarray(np.clip(colour[..., 2::-1], 0, 255), dtype=np.uint8)
+        raise UserError(f'{checkpoint} does not say its classes (no entry meta.{checkpoint_meta.KEY}), and neither '
+                        'does the config: give test_dataloader.dataset a metainfo with classes') from error

@@ -9,6 +9,7 @@ from internvl_dense.errors import UserError
 # Names under which each launcher tells a process its number and how many there are.
 RANK_NAMES = {'pytorch': ('RANK', 'WORLD_SIZE'), 'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
               'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE')}
+TORCHRUN = 'TORCHELASTIC_RUN_ID'  # set in every process that torchrun starts
 COMMAND = 'torchrun --nproc_per_node N tools/train.py CONFIG --launcher pytorch'
 
 
@@ -23,7 +24,7 @@ def planned_processes(launcher: str) -> tuple[int, int]:
     """
     if launcher == 'none':
         started = int(os.environ.get('WORLD_SIZE', '1'))
-        if started > 1:
+        if started > 1 and TORCHRUN in os.environ:
             raise UserError(f'torchrun started {started} processes, and without --launcher pytorch each of them would '
                             'be a run of its own in the same folder: add --launcher pytorch')
         return 0, 1

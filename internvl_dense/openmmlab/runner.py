@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -23,6 +24,7 @@ class DenseRunner(FlexibleRunner):
     """mmengine's runner for strategies, which knows before it builds the model whether a checkpoint follows."""
 
     _resume: Any
+    _hooks: list[Any]
     _origin: checkpoint_meta.Origin = None
     _in_run = False
 
@@ -42,9 +44,17 @@ class DenseRunner(FlexibleRunner):
         if cfg.get('strategy') is None:
             launcher = cfg.get('launcher') or 'none'
             cfg['strategy'] = {'type': STRATEGY_OF_LAUNCHER.get(launcher, 'DenseDDP')}
+        # Strategies are mmengine's; looked up in a scope that has none, such as mmseg, they draw a warning.
+        cfg['strategy'].setdefault('_scope_', 'mmengine')
         runner: DenseRunner = super().from_cfg(cfg)
         runner._compile = cfg.get('compile', False)  # which mmengine leaves out
         return runner
+
+    @functools.cached_property
+    def config_text(self) -> str:
+        """The config as text; laying it out takes longer than a small model takes to save."""
+        text: str = self.cfg.pretty_text
+        return text
 
     def val(self) -> dict[str, float]:
         """Validates once; nothing is saved, as the best model of a training run would be."""
@@ -99,7 +109,7 @@ class DenseRunner(FlexibleRunner):
         position = {'epoch': self.epoch + int(by_epoch), 'iter': self.iter + int(not by_epoch)}
         meta = {**position, **(meta or {}), 'experiment_name': self.experiment_name}
         if is_main_process():
-            meta['cfg'] = self.cfg.pretty_text
+            meta['cfg'] = self.config_text
             meta['dataset_meta'] = getattr(dataset, 'metainfo', None)
             meta[checkpoint_meta.KEY] = checkpoint_meta.describe(self.model, dataset, meta['cfg'], self._origin)
         self.strategy.save_checkpoint(
@@ -132,7 +142,7 @@ class DenseRunner(FlexibleRunner):
         )
         self.train_loop._epoch = checkpoint['meta']['epoch']
         self.train_loop._iter = checkpoint['meta']['iter']
-        saved = checkpoint['meta'].get(checkpoint_meta.KEY)
+        saved = checkpoint_meta.find(checkpoint, filename)
         if saved is not None:
             checkpoint_meta.check_classes(saved['classes'], self.train_dataloader.dataset.metainfo['classes'], filename)
             self._origin = saved['weights']

@@ -33,12 +33,15 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def load_model_state(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_model_state(
+    model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str = 'the checkpoint'
+) -> None:
     """Copies a state into a model; every key and every shape must fit.
 
     Args:
         model: The model, or its distributed wrapper.
         state_dict: From a checkpoint; names of published segmentors are translated.
+        source: What an error calls the checkpoint.
 
     Raises:
         UserError: Missing or unexpected keys, or other shapes; all are listed at once.
@@ -49,12 +52,21 @@ def load_model_state(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
     faults = [
         *_keys('missing in the checkpoint', own.keys() - state.keys()),
         *_keys('unknown to the model', state.keys() - own.keys()),
-        *(f'{key}: file {tuple(state[key].shape)}, model {tuple(own[key].shape)}'
-          for key in own if key in state and state[key].shape != own[key].shape),
+        *_keys('of other shapes', (_shapes(key, state[key], own[key]) for key in own.keys() & state.keys()
+                                   if _shape(state[key]) != _shape(own[key]))),
     ]
     if faults:
-        raise UserError(problems('the checkpoint does not fit the model of this config', faults))
+        raise UserError(problems(f'{source} does not fit the model of this config', faults))
     model.load_state_dict(state)
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    """None for what is no tensor, as in a file that nests its tensors deeper."""
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _shapes(key: str, found: object, own: torch.Tensor) -> str:
+    return f'{key} (file {_shape(found)}, model {tuple(own.shape)})'
 
 
 def _keys(what: str, keys: Iterable[str]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
+
+from internvl_dense.openmmlab.processes import planned_processes
 
 
 def count_parameters(model: nn.Module, without: tuple[str, ...] = ('auxiliary_head.',)) -> tuple[int, int]:
@@ -35,15 +36,16 @@ def describe_run(config: Config) -> str:
 
     total, trainable = count_parameters(build_model_on_meta(config), without=())
     images = len(build_dataset(config, 'train'))
-    wrapper = config.optim_wrapper
-    batch = config.train_dataloader.batch_size * get_world_size() * wrapper.get('accumulative_counts', 1)
+    _, processes = planned_processes(config.get('launcher', 'none'))
+    batch = config.train_dataloader.batch_size * processes
+    accumulated = batch * config.optim_wrapper.get('accumulative_counts', 1)
     iterations = config.train_cfg.get('max_iters')
     rows = [
         ('work dir', config.work_dir),
         ('backbone', f'{config.model.backbone.get("variant")}, weights {config.model.backbone.get("weights")}'),
         ('parameters', f'{trainable:,} trainable of {total:,}'),
         ('training images', f'{images:,}'),
-        ('batch', f'{batch} images in an optimizer step'),
+        ('batch', f'{accumulated} images in an optimizer step'),
     ]
     if iterations:
         rows.append(('schedule', f'{iterations:,} iterations = {iterations * batch / max(images, 1):.1f} epochs'))

@@ -55,7 +55,7 @@ class SyncBatchNorm32(nn.modules.batchnorm._BatchNorm):
         dims = [d for d in range(x.dim()) if d != 1]
         values = x.numel() // x.shape[1]
         total, mean = float(values), x.mean(dims)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             counts = x.new_tensor([values])
             dist.all_reduce(counts)
             total = float(counts)

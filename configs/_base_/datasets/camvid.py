@@ -12,12 +12,13 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 1.25), keep_ratio=True),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.375, 1.125), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(336, 252), keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')]
 tta_pipeline = [
@@ -25,7 +26,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((480, 360), (600, 450))],
+            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((336, 252), (448, 336))],
             [dict(type='RandomFlip', prob=p, direction='horizontal') for p in (0.0, 1.0)],
             [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')]])]

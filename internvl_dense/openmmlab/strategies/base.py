@@ -14,6 +14,7 @@ from internvl_dense.openmmlab.strict_load import load_model_state
 from internvl_dense.safe_save import save_file, to_plain
 
 StateDict = dict[str, Any]
+Callback = Callable[[StateDict], None]
 
 
 class DenseStrategyMixin:
@@ -24,6 +25,7 @@ class DenseStrategyMixin:
     """
 
     checkpoint_follows = False
+    _source = 'the checkpoint'
     model: nn.Module
 
     def _init_model_weights(self, model: nn.Module) -> nn.Module:
@@ -32,9 +34,22 @@ class DenseStrategyMixin:
         initialised: nn.Module = super()._init_model_weights(model)  # type: ignore[misc]
         return initialised
 
-    def load_checkpoint(self, filename: str, **kwargs: Any) -> StateDict:
-        """Reads a checkpoint into the model and returns the rest of it, with the message hub as mmengine wants it."""
-        checkpoint: StateDict = super().load_checkpoint(filename, **kwargs)  # type: ignore[misc]
+    def load_checkpoint(self, filename: str, *, callback: Callback | None = None, **kwargs: Any) -> StateDict:
+        """Reads a checkpoint into the model and returns the rest of it, with the message hub as mmengine wants it.
+
+        Raises:
+            UserError: It does not fit the model.
+        """
+        def before_load(checkpoint: StateDict) -> None:
+            if 'state_dict' not in checkpoint:  # the names and tensors alone
+                weights = dict(checkpoint)
+                checkpoint.clear()
+                checkpoint['state_dict'] = weights
+            if callback is not None:
+                callback(checkpoint)
+
+        self._source = filename
+        checkpoint: StateDict = super().load_checkpoint(filename, callback=before_load, **kwargs)  # type: ignore[misc]
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = hub_from_plain(checkpoint['message_hub'])
         return checkpoint
@@ -45,7 +60,7 @@ class DenseStrategyMixin:
         Raises:
             UserError: Keys or shapes differ.
         """
-        load_model_state(self.model, state_dict)
+        load_model_state(self.model, state_dict, self._source)
 
     def save_checkpoint(
         self,
@@ -54,7 +69,7 @@ class DenseStrategyMixin:
         save_optimizer: bool = True,
         save_param_scheduler: bool = True,
         extra_ckpt: StateDict | None = None,
-        callback: Callable[[StateDict], None] | None = None,
+        callback: Callback | None = None,
     ) -> None:
         """Writes model, optimizer and schedules as plain data, under a temporary name until complete."""
         checkpoint: StateDict = {'state_dict': self.model_state_dict()}  # type: ignore[attr-defined]

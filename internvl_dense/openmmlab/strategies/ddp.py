@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 import torch.distributed as dist
 from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
-from mmengine.dist import init_dist, is_main_process
+from mmengine.dist import infer_launcher, init_dist, is_main_process
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import STRATEGIES
 from torch import nn
 
+from internvl_dense.errors import UserError
+from internvl_dense.openmmlab.processes import COMMAND, planned_processes
 from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin, StateDict, pick_backend
 from internvl_dense.openmmlab.strict_load import unwrap
 
@@ -22,10 +25,19 @@ from internvl_dense.openmmlab.strict_load import unwrap
 class DenseDDP(DenseStrategyMixin, DDPStrategy):
     """Distributed data parallel on GPUs (NCCL) or CPUs (gloo)."""
 
+    def _setup_env(self, *, launcher: str | None = None, **kwargs: Any) -> None:
+        launcher = launcher or infer_launcher()
+        if launcher == 'none':
+            raise UserError(f'the strategy ddp needs processes that a launcher starts: {COMMAND}')
+        planned_processes(launcher)
+        super()._setup_env(launcher=launcher, **kwargs)
+
     def _setup_distributed(self, launcher: str = 'pytorch', backend: str | None = None, **kwargs: Any) -> None:
         backend = pick_backend(backend)
         if backend == 'gloo' and launcher == 'pytorch':
             # mmengine selects a CUDA device before it opens a group, which a machine without one cannot do.
+            if 'timeout' in kwargs:
+                kwargs['timeout'] = datetime.timedelta(seconds=kwargs['timeout'])
             dist.init_process_group(backend=backend, **kwargs)
         else:
             init_dist(launcher, backend, **kwargs)

@@ -1,0 +1,5 @@
+"""`python -m internvl_dense` is the console script."""
+
+from internvl_dense.cli import console
+
+console()
