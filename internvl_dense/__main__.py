@@ -2,4 +2,5 @@
 
 from internvl_dense.cli import console
 
-console()
+if __name__ == '__main__':  # worker processes that are spawned import this file again
+    console()

@@ -57,3 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> None:
     """Console script: shows a user's mistake without a traceback."""
     raise SystemExit(run(main))
+
+
+if __name__ == '__main__':
+    console()

@@ -32,6 +32,39 @@ def test_help_of_every_command(name, capsys):
     assert 'usage' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('words', [[], ['train']])
+def test_help_comes_in_a_second_and_without_torch(words):
+    code = ('import sys, time; start = time.perf_counter()\n'
+            "sys.modules.update(dict.fromkeys(('torch', 'numpy', 'cv2', 'mmengine')))\n"
+            'from internvl_dense.cli import main\n'
+            'try:\n'
+            f'    main({[*words, "--help"]})\n'
+            'except SystemExit:\n'
+            '    print(end="")\n'
+            "print('seconds', time.perf_counter() - start)\n")
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert 'usage' in result.stdout
+    assert float(result.stdout.split()[-1]) < 1
+
+
+def test_importing_the_module_runs_nothing():
+    """Worker processes that are spawned import the main module again."""
+    result = subprocess.run([sys.executable, '-c', 'import internvl_dense.__main__'], cwd=ROOT, capture_output=True,
+                            text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+
+
+def test_version_and_exit_code_of_a_command(tmp_path, monkeypatch, capsys):
+    assert cli.main(['--version']) == 0
+    assert capsys.readouterr().out.strip() == cli.__version__
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.jpg').touch()
+    assert cli.main(['few-shot-list', '.', '1', '--out', 'list.txt']) == 0
+    assert (tmp_path / 'list.txt').read_text() == 'a\n'
+    assert cli.main(['list-models', 'no_such_*']) == 1
+
+
 def test_misspelt_command_is_explained():
     with pytest.raises(UserError, match="Did you mean 'train'"):
         cli.main(['trian'])

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -23,6 +24,7 @@ from internvl_dense.commands import train as train_command
 from internvl_dense.data.sample import make_sample_dataset
 from internvl_dense.errors import run
 from internvl_dense.openmmlab.configs import load_config
+from internvl_dense.openmmlab.strict_load import unwrap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = 'demo/upernet_internvit_debug_demo'
@@ -113,6 +115,19 @@ def batch(images: torch.Tensor, labels: torch.Tensor) -> dict[str, list[Any]]:
     for sample, label in zip(samples, labels, strict=True):
         sample.gt_sem_seg = PixelData(data=label)
     return {'inputs': list(images), 'data_samples': samples}
+
+
+def sgd_step(run: Any, state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor
+             ) -> torch.nn.Module:
+    """The model of a runner after one plain step from a given state."""
+    run.strategy.prepare(run.model)
+    model = run.strategy.model
+    unwrap(model).load_state_dict(state)
+    model.train()
+    # No momentum and no adaptation: the result depends on the gradient alone.
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.5))
+    model.train_step(batch(images, labels), wrapper)
+    return unwrap(model)
 
 
 def scalars(work_dir: pathlib.Path) -> list[dict[str, Any]]:

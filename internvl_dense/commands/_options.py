@@ -10,7 +10,7 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def add_config(parser: argparse.ArgumentParser) -> None:
     """The config and its overrides."""
     parser.add_argument('config', help='config file, or its path below configs/')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
                         help='overrides, as in model.backbone.frozen=True train_dataloader.batch_size=4')
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog='browse_dataset', description=__doc__)
     _options.add_config(parser)
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='default: train')
     parser.add_argument('--out', metavar='DIR', help='folder for the sheets (default: work_dirs/CONFIG/browse)')

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog='predict', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _options.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint of a whole model')
     parser.add_argument('inputs', nargs='+', metavar='IMAGE|DIR|GLOB',
                         help='image files, folders (with all folders below) or quoted patterns such as "a/**/*.png"')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
+    parser.add_argument('--out', metavar='DIR', help='folder for the results (default: work_dirs/CONFIG/predictions)')
     parser.add_argument('--opacity', type=_opacity, default=0.5, metavar='0..1',
                         help='of the colours in overlays (default: 0.5)')
     parser.add_argument('--device', help='cpu, cuda or cuda:N (default: the GPU where there is one)')
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = load_config(args)
     device = predictor.pick_device(args.device)
-    out = Path(args.out)
+    out = Path(args.out or Path(config.work_dir) / 'predictions')
     found = find_images(args.inputs, skipped=PredictionFolder.result_folders(out))
     folder = PredictionFolder(out, predictor.label_policy(config, args.checkpoint), args.opacity)
     folder.open(

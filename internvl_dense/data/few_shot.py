@@ -61,15 +61,17 @@ def record_path(path: Path) -> Path:
 
 
 def read_list(path: Path) -> list[str]:
-    """Names in a list file; empty lines and lines that begin with '#' are left out.
+    """Names in a list file, one a line.
 
     Raises:
-        UserError: No such file, or no name in it.
+        UserError: No such file, no name in it, or a comment or empty line, which mmseg would take for a name.
     """
     if not path.is_file():
         raise UserError(f'{path}: no such list of names')
-    lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
-    names = [line for line in lines if line and not line.startswith('#')]
+    names = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
+    wrong = [number for number, name in enumerate(names, 1) if not name or name.startswith('#')]
+    if wrong:
+        raise UserError(f'{path}: lines {wrong[:5]} are empty or comments; every line must be an image name')
     if not names:
         raise UserError(f'{path}: the list holds no names; one image name without suffix a line')
     return names

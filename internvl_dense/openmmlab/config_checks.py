@@ -16,10 +16,10 @@ from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.data.checks import check_split
 from internvl_dense.data.config_rules import check_geometry
 from internvl_dense.data.few_shot import read_list
-from internvl_dense.data.label_policy import LabelPolicy
 from internvl_dense.data.rules import Problem, format_problems
 from internvl_dense.data.split_files import SampleIndex
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab.dataset_labels import label_policy_of
 from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.registry import unknown
 
@@ -112,18 +112,18 @@ def data_problems(config: Config, split: str, check_data: int | None) -> list[Pr
     if wanted != len(classes):
         return [_error('num_classes', f'the head has num_classes={wanted}, {split} has {len(classes)} classes: '
                                       f'{", ".join(classes[:12])}{" ..." if len(classes) > 12 else ""}')]
-    return check_split(_index(dataset, classes), max_files=check_data)
+    try:
+        index = _index(dataset)
+    except UserError as error:
+        return [_error('dataset', f'{split}: {error}')]
+    return check_split(index, max_files=check_data)
 
 
-def _index(dataset: Any, classes: tuple[str, ...]) -> SampleIndex:
-    policy = LabelPolicy(
-        classes, tuple(tuple(colour) for colour in dataset.metainfo.get('palette') or ()),
-        ignore_index=dataset.ignore_index, reduce_zero_label=bool(dataset.reduce_zero_label),
-    )
+def _index(dataset: Any) -> SampleIndex:
     names = tuple(read_list(pathlib.Path(dataset.ann_file))) if dataset.ann_file else None
     return SampleIndex(
-        pathlib.Path(dataset.data_prefix['img_path']), pathlib.Path(dataset.data_prefix['seg_map_path']), policy,
-        image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix, names=names,
+        pathlib.Path(dataset.data_prefix['img_path']), pathlib.Path(dataset.data_prefix['seg_map_path']),
+        label_policy_of(dataset), image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix, names=names,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 
 from internvl_dense.openmmlab.loading import register_safe_loader
 
@@ -13,6 +15,8 @@ MODULES = ('backbones', 'necks', 'norms', 'heads', 'segmentors', 'transforms', '
 
 def register() -> None:
     """Imports the modules that register types, and routes every checkpoint through the safe loader."""
+    with contextlib.redirect_stdout(io.StringIO()):  # mmseg prints here that an optional package is absent
+        importlib.import_module('mmseg.datasets')
     for name in MODULES:
         importlib.import_module(f'internvl_dense.openmmlab.{name}')
     register_safe_loader()

@@ -95,9 +95,9 @@ def test_another_list_is_not_replaced_unasked(root, tmp_path):
 
 
 @pytest.mark.parametrize(('words', 'message'), [
-    ((0, '--out', 'a.txt'), 'DENOMINATOR 0: at least 1'),
+    ((0, '--out', 'a.txt'), 'DENOMINATOR 0: must be from 1 to 40'),
     ((16, '--out', 'a.txt', '--suffix', '.tif'), 'no file below it ends in .tif'),
-    ((41, '--out', 'a.txt'), '1/41 of 40 names are 0'),
+    ((41, '--out', 'a.txt'), 'DENOMINATOR 41: must be from 1 to 40'),
     ((16, '--out', 'a.json'), 'end the list in .txt'),
 ])
 def test_mistakes(root, tmp_path, monkeypatch, words, message):

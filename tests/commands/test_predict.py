@@ -50,7 +50,7 @@ def command(checkpoint, data, tmp_path):
 
     def run(*inputs, config=tiny_runs.CONFIG, model=checkpoint, out=tmp_path / 'out', extra=(), **changes):
         options = tiny_runs.options(data, changes)
-        words = [config, model, *inputs, '--out', out, '--device', 'cpu', *extra, *options]
+        words = [config, model, *inputs, *(['--out', out] if out else []), '--device', 'cpu', *extra, *options]
         return predict.main([str(word) for word in words])
 
     return run
@@ -163,6 +163,13 @@ def test_results_inside_the_input_folder_are_no_input(command, images, capsys):
     assert command(images, out=images) == 0
     assert command(images, out=images) == 0
     assert '6 images, 6 of them predicted before' in capsys.readouterr().out
+
+
+def test_without_out_results_go_to_the_work_dir(command, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(images / 'sample_00003.jpg', out=None) == 0
+    folder = tmp_path / 'work_dirs' / 'upernet_internvit_debug_demo' / 'predictions'
+    assert files(folder) == ['masks/sample_00003.png', 'overlays/sample_00003.jpg', 'predict.json']
 
 
 def test_two_images_of_one_stem(command, images, tmp_path):

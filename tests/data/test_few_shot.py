@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,12 +67,16 @@ def test_a_list_file_holds_names_only_and_its_record_the_rest(tmp_path: Path) ->
     assert read_list(path) == ['b', 'a']
 
 
-def test_read_list_skips_comments_and_refuses_nothing_to_read(tmp_path: Path) -> None:
+def test_read_list_refuses_what_mmseg_would_take_for_a_name(tmp_path: Path) -> None:
     path = tmp_path / 'list.txt'
-    path.write_text('# seed 0\n\n folder/a \r\nb\n')
+    path.write_text(' folder/a \r\nb\n')
     assert read_list(path) == ['folder/a', 'b']
-    path.write_text('# seed 0\n')
-    with pytest.raises(UserError, match='holds no names'):
+    for text, lines in (('# seed 0\na\n', '[1]'), ('a\n\nb\n', '[2]')):
+        path.write_text(text)
+        with pytest.raises(UserError, match=re.escape(lines)):
+            read_list(path)
+    path.write_text('')
+    with pytest.raises(UserError, match='no names'):
         read_list(path)
     with pytest.raises(UserError, match='no such list'):
-        read_list(tmp_path / 'other.txt')
+        read_list(tmp_path / 'absent.txt')

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.optim import OptimWrapper
 
 from internvl_dense.openmmlab.launch import build_runner
 from internvl_dense.openmmlab.strategies import base
 from internvl_dense.openmmlab.strict_load import unwrap
 from internvl_dense.safe_load import load_file
-from tests import tiny_runs
+
+# Not `from tests import`: mmsegmentation 1.2 installs a package of that name.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import tiny_runs
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -72,24 +74,12 @@ def _with(call: Any, stage: str, action: Any) -> Any:
     return call_hook
 
 
-def sgd_step(run: Any, state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor) -> Any:
-    """The model of a runner after one plain step from a given state."""
-    run.strategy.prepare(run.model)
-    model = run.strategy.model
-    unwrap(model).load_state_dict(state)
-    model.train()
-    # No momentum and no adaptation: the result depends on the gradient alone.
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.5))
-    model.train_step(tiny_runs.batch(images, labels), wrapper)
-    return unwrap(model)
-
-
 def one_step(folder: pathlib.Path, data: pathlib.Path) -> dict[str, Any]:
     """One step on this process's half of a batch that one process took as a whole."""
     given = load_file(folder / 'step.pth')
     run = runner(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0)
     half = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
-    model = sgd_step(run, given['state_dict'], given['images'][half], given['labels'][half])
+    model = tiny_runs.sgd_step(run, given['state_dict'], given['images'][half], given['labels'][half])
     if dist.get_rank() == 0:
         torch.save(model.state_dict(), folder / 'stepped.pth')
     return {'weights': fingerprint(model)}

@@ -11,7 +11,6 @@ import torch
 from internvl_dense.openmmlab.launch import build_runner
 from internvl_dense.safe_load import load_file, save_file
 from tests import tiny_runs
-from tests.distributed.ddp_session import sgd_step
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +39,7 @@ def whole_step(first, data):
     config = tiny_runs.tiny_config(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0)
     start = tiny_runs.build_model(config).state_dict()
     save_file({'state_dict': start, 'images': images, 'labels': labels}, folder / 'step.pth')
-    return start, sgd_step(build_runner(config), start, images, labels).state_dict()
+    return start, tiny_runs.sgd_step(build_runner(config), start, images, labels).state_dict()
 
 
 @pytest.fixture(scope='module')
