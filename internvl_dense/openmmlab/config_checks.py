@@ -123,7 +123,8 @@ def _index(dataset: Any) -> SampleIndex:
     names = tuple(read_list(pathlib.Path(dataset.ann_file))) if dataset.ann_file else None
     return SampleIndex(
         pathlib.Path(dataset.data_prefix['img_path']), pathlib.Path(dataset.data_prefix['seg_map_path']),
-        label_policy_of(dataset), image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix, names=names,
+        label_policy_of(dataset), image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix,
+        names=names,
     )
 
 

@@ -37,6 +37,8 @@ def test_test_repeats_the_last_validation(first, tested):
     metrics = json.loads((tested / 'run' / 'metrics.json').read_text())
     assert sorted(metrics) == sorted([*METRICS, 'per_class'])
     logged = validated(first, 4)
+    ious = [row['IoU'] for row in metrics['per_class'].values() if row['IoU'] is not None]
+    assert metrics['mIoU'] == pytest.approx(sum(ious) / len(ious), abs=1e-12)  # not rounded
     for name in METRICS:
         assert 0 <= metrics[name] <= 1
         assert 100 * metrics[name] == pytest.approx(logged[name], abs=5e-5)  # 4 decimals
