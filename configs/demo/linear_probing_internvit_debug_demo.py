@@ -1,5 +1,5 @@
 # A linear head on the frozen trunk of the demo: test mIoU not yet measured.
-# 200 iterations x 8 images = 4 epochs of 400 images.
+# 600 iterations x 8 images = 12 epochs of 400 images.
 # python tools/train.py THIS_FILE --cfg-options model.backbone.weights=work_dirs/demo/CHECKPOINT.pth
 _base_ = ['../_base_/models/linear.py', '../_base_/datasets/demo.py', '../_base_/schedules/adamw_demo.py',
           '../_base_/runtime.py']
@@ -8,7 +8,7 @@ model = dict(
     decode_head=dict(num_classes={{_base_.num_classes}}),
     data_preprocessor=dict(size={{_base_.crop_size}}),
     test_cfg=dict(mode='whole'))
-optim_wrapper = dict(optimizer=dict(lr=5e-3, weight_decay=0.0))
-param_scheduler = [dict(type='WarmupPolyLR', max_iters=200, warmup_iters=20, warmup_ratio=1e-3)]
-train_cfg = dict(max_iters=200)
-default_hooks = dict(checkpoint=dict(interval=200))
+optim_wrapper = dict(optimizer=dict(lr=2e-2, weight_decay=0.0))
+param_scheduler = [dict(type='WarmupPolyLR', max_iters=600, warmup_iters=20, warmup_ratio=1e-3)]
+train_cfg = dict(max_iters=600, val_interval=600)
+default_hooks = dict(checkpoint=dict(interval=600))

@@ -6,7 +6,7 @@ _base_ = ['../_base_/models/upernet.py', '../_base_/datasets/demo.py', '../_base
 model = dict(
     backbone=dict(variant='internvit_debug'),
     decode_head=dict(num_classes={{_base_.num_classes}}, channels=64),
-    auxiliary_head=None,
+    auxiliary_head=dict(num_classes={{_base_.num_classes}}, channels=64),
     data_preprocessor=dict(size={{_base_.crop_size}}),
     test_cfg=dict(mode='whole'))
 default_hooks = dict(checkpoint=dict(interval=250))

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 
 from internvl_dense.data.rules import format_problems
 from internvl_dense.errors import UserError
-from internvl_dense.openmmlab import checkpoint_meta
+from internvl_dense.openmmlab import checkpoint_meta, logs
 from internvl_dense.openmmlab.config_checks import check_run
 from internvl_dense.openmmlab.configs import load_config
 from internvl_dense.openmmlab.dataset_labels import config_label_policy
@@ -31,6 +31,8 @@ def train(args: Namespace) -> None:
         UserError: Anything wrong with the config, the data or the checkpoint to start from, before any work.
     """
     config = load_config(args)
+    if planned_processes(config.launcher)[0] == 0:
+        logs.to_terminal()
     _choose_start(config, args)
     _check(config, ('train', 'val'), args.check_data)
     if planned_processes(config.launcher)[0] == 0:
@@ -78,6 +80,8 @@ def test(args: Namespace) -> dict[str, float]:
         UserError: The checkpoint does not fit the config, or was trained on other classes.
     """
     config = load_config(args)
+    if planned_processes(config.launcher)[0] == 0:
+        logs.to_terminal()
     config.load_from, config.resume = args.checkpoint, False
     _check_classes(config, 'test', args.checkpoint)
     _check(config, ('test',), args.check_data)

@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, find_latest_checkpoint
 from mmengine.runner._flexible_runner import FlexibleRunner
 
-from internvl_dense.openmmlab import checkpoint_meta
+from internvl_dense.openmmlab import checkpoint_meta, logs
 
 STRATEGY_OF_LAUNCHER = {'none': 'DenseSingle'}  # any other launcher starts several processes
 CPU_FRIENDLY_ENV: dict[str, Any] = {'dist_cfg': {}}
@@ -30,6 +30,7 @@ class DenseRunner(FlexibleRunner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        logs.follow(self.logger)
         if self._resume is True and self._load_from is None:
             # Decided here, so that a first run draws its weights and a resumed one does not.
             self._resume = latest_checkpoint(self.work_dir) or False
