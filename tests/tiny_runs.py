@@ -40,7 +40,8 @@ BASE = {
        for key, value in (('num_workers', 0), ('persistent_workers', False))},
 }
 # What draws random numbers while a model trains, switched off: then a resumed run repeats an uninterrupted one.
-STILL = {'train_dataloader.dataset.pipeline.2.prob': 0.0, 'model.decode_head.dropout_ratio': 0}
+STILL = {'train_dataloader.dataset.pipeline.2.prob': 0.0, 'model.decode_head.dropout_ratio': 0,
+         'model.auxiliary_head.dropout_ratio': 0}
 
 
 def make_data(folder: pathlib.Path) -> pathlib.Path:

@@ -77,7 +77,8 @@ def _with(call: Any, stage: str, action: Any) -> Any:
 def one_step(folder: pathlib.Path, data: pathlib.Path) -> dict[str, Any]:
     """One step on this process's half of a batch that one process took as a whole."""
     given = load_file(folder / 'step.pth')
-    run = runner(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0)
+    run = runner(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0,
+                 model__auxiliary_head__dropout_ratio=0.0)
     half = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
     model = tiny_runs.sgd_step(run, given['state_dict'], given['images'][half], given['labels'][half])
     if dist.get_rank() == 0:

@@ -36,7 +36,8 @@ def whole_step(first, data):
     images = torch.randint(0, 256, (4, 3, 140, 140), generator=generator, dtype=torch.uint8)
     # No ignored pixels: each process divides by its own count of pixels, as in mmseg.
     labels = torch.randint(0, 6, (4, 1, 140, 140), generator=generator)
-    config = tiny_runs.tiny_config(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0)
+    config = tiny_runs.tiny_config(tiny_runs.CONFIG, folder / 'step', data, model__decode_head__dropout_ratio=0.0,
+                                    model__auxiliary_head__dropout_ratio=0.0)
     start = tiny_runs.build_model(config).state_dict()
     save_file({'state_dict': start, 'images': images, 'labels': labels}, folder / 'step.pth')
     return start, tiny_runs.sgd_step(build_runner(config), start, images, labels).state_dict()
