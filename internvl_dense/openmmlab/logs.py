@@ -8,9 +8,13 @@ import sys
 LOGGER = logging.getLogger('internvl_dense')
 
 
+def _on_terminal() -> bool:
+    return any(type(handler) is logging.StreamHandler for handler in LOGGER.handlers)  # a file's is a subclass
+
+
 def to_terminal() -> None:
     """Shows the lines on the terminal; for commands, before a runner exists."""
-    if not any(type(handler) is logging.StreamHandler for handler in LOGGER.handlers):
+    if not _on_terminal():
         LOGGER.addHandler(logging.StreamHandler(sys.stdout))
     LOGGER.setLevel(logging.INFO)
 
@@ -23,7 +27,7 @@ def follow(run: logging.Logger) -> None:
     """
     # Files belong to the run that opened them, so those of an earlier run in this process go.
     LOGGER.handlers = [handler for handler in LOGGER.handlers if not isinstance(handler, logging.FileHandler)]
-    shown = bool(LOGGER.handlers)
+    shown = _on_terminal()
     for handler in run.handlers:
         if isinstance(handler, logging.FileHandler) or not shown:
             LOGGER.addHandler(handler)

@@ -14,7 +14,9 @@ from tests import tiny_runs
 
 TOOLS = tiny_runs.ROOT / 'tools'
 SCRIPTS = {'dist_train.sh': 2, 'dist_test.sh': 3, 'slurm_train.sh': 3, 'slurm_test.sh': 4}  # needed arguments
-FAKE_SRUN = """#!{python}
+FAKE_SRUN = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+'''
 import json, os, sys
 names = ('PYTHONPATH', 'MASTER_PORT')
 json.dump([sys.argv[1:], {{name: os.environ[name] for name in names}}], open({path!r}, 'w'))

@@ -24,9 +24,9 @@ WEIGHTS = {
     'html': r'HTML.*download it again',
 }
 CHECKPOINTS = {
-    'other_variant': r'26 unknown to the model: backbone\.blocks\.4\.',
+    'other_variant': r'\d+ unknown to the model: backbone\.blocks\.4\.',
     'key_missing': r'1 missing in the checkpoint: backbone\.blocks\.1\.ls1\.gamma',
-    'wrong_width': r'72 of other shapes: backbone\..*\(file \(24,\), model \(16,\)\).* and 64 more',
+    'wrong_width': r'\d+ of other shapes: .*backbone\..*\(file \(24,\), model \(16,\)\).* and \d+ more',
     'truncated': r'cut off',
     'html': r'HTML.*download it again',
 }
@@ -155,7 +155,7 @@ def test_a_later_format(first, data, tmp_path, capsys):
 
 def test_a_trunk_is_no_whole_model(weights, data, tmp_path, capsys):
     _, message = refused(capsys, tiny_runs.test(tiny_runs.CONFIG, weights / 'fits.pth', tmp_path, data=data))
-    assert 'missing in the checkpoint' in message and 'backbone.blocks.0.' in message
+    assert 'missing in the checkpoint: ' in message and 'head.' in message
 
 
 def test_a_bare_state_dict_is_a_whole_model(first, data, tmp_path):
