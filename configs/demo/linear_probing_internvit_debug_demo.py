@@ -1,4 +1,4 @@
-# A linear head on the frozen trunk of the demo: test mIoU not yet measured.
+# A linear head on the frozen trunk of the demo: test mIoU 66.5 (docs/results.md).
 # 600 iterations x 8 images = 12 epochs of 400 images.
 # python tools/train.py THIS_FILE --cfg-options model.backbone.weights=work_dirs/demo/CHECKPOINT.pth
 _base_ = ['../_base_/models/linear.py', '../_base_/datasets/demo.py', '../_base_/schedules/adamw_demo.py',
