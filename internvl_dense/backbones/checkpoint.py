@@ -53,15 +53,22 @@ def load_backbone_weights(
     """
     view = native_view(open_weights(pathlib.Path(path)))
     report = compare(view, module.spec, shapes_of(module))
-    if report.differences(allow_missing):
+    if report.differences(allow_missing) or report.dropped:
         if candidates is None:
             candidates = [VARIANTS.get(name) for name in VARIANTS.list()]
         report.fits = tuple(find_fitting(view, candidates, allow_missing))
+        _refuse_foreign_depth(report)
         report.raise_unless_clean(allow_missing)
     with torch.no_grad():
         _initialise(module, report.missing)
         _stream(module, view, report)
     return report
+
+
+def _refuse_foreign_depth(report: LoadReport) -> None:
+    """Dropping blocks is for the variant's own file: one that another variant fits as it is was made for that one."""
+    if report.dropped and report.fits and report.variant not in report.fits:
+        report.faults += ('the blocks it has beyond the variant are dropped only from the file of this variant',)
 
 
 def _stream(module: InternViT, view: NativeView, report: LoadReport) -> None:

@@ -217,6 +217,16 @@ def test_blocks_that_the_variant_drops(tmp_path):
     assert_holds(module, {key: value for key, value in random_state(deep).items() if key in module.state_dict()})
 
 
+def test_blocks_are_dropped_from_the_file_of_the_variant_only(tmp_path):
+    own = dataclasses.replace(SPEC, weights=weights_info(file_depth=5))
+    other = SPEC.replace(name='other', depth=5, image_size=SPEC.image_size - SPEC.patch_size)
+    foreign = save(tmp_path / 'foreign.pth', random_state(other))
+    with pytest.raises(CheckpointMismatchError, match="dropped only from the file of this variant.*'other' fits"):
+        load_backbone_weights(build(own), foreign, candidates=[own, other])
+    published = save(tmp_path / 'own.pth', random_state(SPEC.replace(name='file', depth=5)))
+    assert load_backbone_weights(build(own), published, candidates=[own, other]).dropped
+
+
 def test_surplus_blocks_name_the_variant_that_fits(tmp_path):
     deep = SPEC.replace(name='deep', depth=5)
     path = save(tmp_path / 'x.pth', random_state(deep))
