@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from argparse import Namespace
@@ -18,6 +19,7 @@ from internvl_dense.openmmlab.launch import build_runner
 
 pytestmark = pytest.mark.slow
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 UPERNET = 0.70  # test mIoU that the demo must reach
 LINEAR = 0.45  # a linear head on its frozen trunk
 UNTRAINED = 0.15  # random weights stay below
@@ -25,7 +27,7 @@ COLOUR = 0.20  # so does a classifier by nearest colour
 
 
 def run(cwd, *words):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}  # works without being installed
     command = [sys.executable, '-m', 'internvl_dense', *map(str, words)]
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
