@@ -11,7 +11,7 @@ from torch import nn
 
 from internvl_dense.openmmlab.plain_state import hub_from_plain, hub_to_plain
 from internvl_dense.openmmlab.strict_load import load_model_state
-from internvl_dense.safe_save import save_file, to_plain
+from internvl_dense.safe_save import save_file
 
 StateDict = dict[str, Any]
 Callback = Callable[[StateDict], None]
@@ -84,7 +84,7 @@ class DenseStrategyMixin:
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = hub_to_plain(checkpoint['message_hub'])
         os.makedirs(os.path.dirname(filename) or '.', exist_ok=True)
-        save_file(to_plain(checkpoint), filename)
+        save_file(checkpoint, filename)
 
 
 def pick_backend(backend: str | None) -> str:
