@@ -151,9 +151,9 @@ def _globals(stream: BinaryIO) -> Iterator[str]:
     memo: dict[int, str] = {}
     for name, argument in _opcodes(stream):
         if name in ('GLOBAL', 'INST'):
-            yield _modern_name(*str(argument).split(' ', 1))
+            yield modern_name(*str(argument).split(' ', 1))
         elif name == 'STACK_GLOBAL':
-            yield _modern_name(*strings[-2:]) if len(strings) > 1 else 'a computed name'
+            yield modern_name(*strings[-2:]) if len(strings) > 1 else 'a computed name'
         elif 'UNICODE' in name or name in ('STRING', 'BINSTRING', 'SHORT_BINSTRING'):
             strings.append(str(argument))
         elif name in ('BINGET', 'LONG_BINGET', 'GET') and argument in memo:
@@ -162,7 +162,7 @@ def _globals(stream: BinaryIO) -> Iterator[str]:
             memo[len(memo) if argument is None else int(str(argument))] = strings[-1]
 
 
-def _modern_name(module: str, name: str) -> str:
+def modern_name(module: str, name: str) -> str:
     """Python 3 spelling of a name: old protocols write `__builtin__` for `builtins`."""
     renamed = _compat_pickle.NAME_MAPPING.get((module, name))
     if renamed is None:

@@ -10,8 +10,9 @@ import contextlib
 import os
 import pathlib
 import pickle
+import shlex
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,20 +22,20 @@ from safetensors.torch import load_file as load_safetensors
 from internvl_dense.errors import UserError, problems
 from internvl_dense.registry import closest
 from internvl_dense.safe_format import FileKind, named_globals, sniff, zip_members
-from internvl_dense.safe_save import save_file, to_plain
+from internvl_dense.safe_save import keep_plain, save_file, to_plain
 from internvl_dense.safe_types import ALLOWED_GLOBALS, ANSWERS, InertPlaceholder, Refused, replace_placeholders
 
 __all__ = [
     'CheckpointNotFoundError', 'CorruptCheckpointError', 'InertPlaceholder', 'MapLocation', 'UnsafeCheckpointError',
-    'load_file', 'save_file', 'to_plain',
+    'keep_plain', 'load_file', 'printable', 'refused_names', 'save_file', 'to_plain',
 ]
 
 MapLocation = str | torch.device | dict[str, str] | Callable[..., Any] | None
 
 _RULE = ('A checkpoint may hold tensors, numbers, strings, lists and dicts; anything else can run code while it is '
          'loaded, so it is not read.')
-_WAY_OUT = ('Ask its author for a .safetensors file. If you trust the author, open it on a machine that may be lost '
-            'and write the tensors with safetensors.torch.save_file.')
+_WAY_OUT = ('If you trust whoever wrote it, convert it once: python tools/convert_checkpoint.py {path} DST.pth --to '
+            'plain --trust-pickle. That lists what would run, asks, and opens it in a process of its own.')
 _ADVICE = {
     FileKind.HTML: 'The download probably needs a login or a direct link: download it again and look at its size.',
     FileKind.LFS: 'It only names the real file: run `git lfs pull` in its folder.',
@@ -50,13 +51,21 @@ _ADVICE = {
 # How the lines begin that torch puts around its reason (torch.serialization.load).
 _TORCH_ADVICE = ('Weights only load failed', 'Please file an issue', 'Check the documentation', '(1)', '(2)')
 _WEIGHT_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
-_MAX_NAMES = 20
+_MAX_NAMES, _MAX_CHARACTERS = 20, 200
 # torch keeps the names it accepts in one place for the whole process.
 _lock = threading.RLock()
 
 
 class UnsafeCheckpointError(UserError):
-    """The file asks for classes or functions that are not plain data. None of them was called."""
+    """The file asks for classes or functions that are not plain data. None of them was called.
+
+    Attributes:
+        names: What it asks for, printable.
+    """
+
+    def __init__(self, message: str, names: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class CorruptCheckpointError(UserError):
@@ -147,9 +156,9 @@ def _load_safetensors(path: pathlib.Path, map_location: MapLocation) -> dict[str
 def _wrong_kind(path: pathlib.Path, kind: FileKind) -> UserError:
     """The error for a file that cannot be a checkpoint."""
     suffix = ' although it is named .safetensors' if path.suffix == '.safetensors' else ''
-    refused = _refused_names(path, kind)
+    refused = refused_names(path)
     if refused:
-        return UnsafeCheckpointError(_refusal(path, refused, f'it is {kind.value}{suffix}, and '))
+        return _refusal(path, refused, f'it is {kind.value}{suffix}, and ')
     advice = _ADVICE.get(kind, 'Expected a safetensors file or a file written by torch.save.')
     if kind in (FileKind.TORCH_ZIP, FileKind.TORCH_LEGACY):
         advice = 'Rename it to .pth.'
@@ -164,7 +173,7 @@ def _load_torch(path: pathlib.Path, kind: FileKind, map_location: MapLocation, m
             content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         return replace_placeholders(content, lambda placeholder: placeholder.finish())
     except Refused as refusal:
-        raise UnsafeCheckpointError(_refusal(path, [str(refusal)])) from None
+        raise _refusal(path, [str(refusal)]) from None
     except (MemoryError, OSError, torch.OutOfMemoryError):
         raise  # about this machine, not about the file
     except Exception as error:  # noqa: BLE001 - a damaged or hostile file can make the reader raise anything
@@ -192,16 +201,18 @@ def _only_our_globals() -> Iterator[None]:
 def _explain(path: pathlib.Path, kind: FileKind, error: Exception) -> UserError:
     """The error to show for what torch raised."""
     reason = _torch_reason(str(error))
-    refused = _refused_names(path, kind)
-    if not refused and isinstance(error, pickle.UnpicklingError) and not reason.startswith('Unsupported operand'):
+    refused = refused_names(path)
+    other_protocol = reason.startswith('Unsupported operand')
+    if not refused and isinstance(error, pickle.UnpicklingError) and not other_protocol:
         # All names are accepted ones, but they are used to alter something else than the contents of a list or dict.
         refused = [f'{name}, used otherwise than to hold data'
                    for name in named_globals(path, kind) if name in ANSWERS] or [reason]
     if refused:
-        return UnsafeCheckpointError(_refusal(path, refused))
+        return _refusal(path, refused)
     return CorruptCheckpointError(
         f'{path} is {kind.value}, but it cannot be read: {type(error).__name__}: {reason}. It is damaged, incomplete '
-        'or written with other pickle settings than those of torch.save: fetch it again, or save it again.')
+        'or written with other pickle settings than those of torch.save: fetch it again, or save it again.'
+        + (f' {_way_out(path)}' if other_protocol else ''))
 
 
 def _torch_reason(text: str) -> str:
@@ -211,15 +222,26 @@ def _torch_reason(text: str) -> str:
     return reasons[0].rstrip('.') if reasons else 'no details'
 
 
-def _refused_names(path: pathlib.Path, kind: FileKind) -> list[str]:
-    """Names in the file that torch's reader does not accept, all at once; torch itself stops at the first."""
+def refused_names(path: pathlib.Path) -> list[str]:
+    """Names in a file that are no plain data, all at once and as written there; torch stops at the first.
+
+    A file made for it can hide names: the list words messages and guards nothing.
+    """
     own: dict[str, Any] = getattr(torch._weights_only_unpickler, '_get_allowed_globals', dict)()
-    return [name for name in named_globals(path, kind) if name not in ANSWERS and name not in own]
+    return [name for name in named_globals(path, sniff(path)) if name not in ANSWERS and name not in own]
 
 
-def _refusal(path: pathlib.Path, names: list[str], kind: str = '') -> str:
-    # The names come from a hostile file and go to a terminal.
-    shown = [''.join(char if char.isprintable() else '?' for char in name[:200]) for name in names[:_MAX_NAMES]]
-    if len(names) > _MAX_NAMES:
-        shown.append(f'{len(names) - _MAX_NAMES} more names')
-    return '\n'.join([problems(f'{path} is refused, {kind}it asks for more than plain data', shown), _RULE, _WAY_OUT])
+def printable(texts: Iterable[str]) -> list[str]:
+    """Texts from a file that may be hostile, fit for a terminal: no control characters, 200 characters each."""
+    return [''.join(char if char.isprintable() else '?' for char in text[:_MAX_CHARACTERS]) for text in texts]
+
+
+def _refusal(path: pathlib.Path, names: list[str], kind: str = '') -> UnsafeCheckpointError:
+    names = printable(names)
+    more = [f'{len(names) - _MAX_NAMES} more names'] if len(names) > _MAX_NAMES else []
+    title = problems(f'{path} is refused, {kind}it asks for more than plain data', [*names[:_MAX_NAMES], *more])
+    return UnsafeCheckpointError('\n'.join([title, _RULE, _way_out(path)]), names)
+
+
+def _way_out(path: pathlib.Path) -> str:
+    return _WAY_OUT.format(path=shlex.quote(str(path)))

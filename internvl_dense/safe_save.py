@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from internvl_dense.errors import UserError, problems
-from internvl_dense.safe_types import HistoryBufferPlaceholder, InertPlaceholder
+from internvl_dense.safe_types import CONFIGS, STATES, HistoryBufferPlaceholder, InertPlaceholder
 
 _NUMBERS = (bool, int, float, complex)
 _NO_ANSWER = object()
+_LEFT_OUT = object()
 
 
 def to_plain(obj: Any) -> Any:
@@ -34,6 +35,25 @@ def to_plain(obj: Any) -> Any:
         rule = 'A checkpoint holds tensors, numbers, strings, lists and dicts; convert or leave out'
         raise UserError(problems(rule, converter.faults))
     return plain
+
+
+def keep_plain(obj: Any) -> tuple[Any, list[str]]:
+    """Like `to_plain`, but leaves out what is not plain instead of refusing the whole.
+
+    An entry of a dict goes with its key; in a list None takes its place. Beyond `to_plain`, sets become lists (sorted
+    if they hold text), torch dtypes and devices text, and modules their state dict.
+
+    Returns:
+        The plain copy, and one sentence for each thing that was left out, with the keys that led to it.
+
+    Raises:
+        UserError: The object itself is not plain, so nothing would be left.
+    """
+    converter = _Lenient()
+    plain = converter.convert(obj, '', frozenset())
+    if plain is _LEFT_OUT:
+        raise UserError(f'there is no plain data in it: {converter.faults[0]}')
+    return plain, converter.faults
 
 
 def save_file(obj: Any, path: str | os.PathLike[str]) -> None:
@@ -85,7 +105,7 @@ class _Converter:
             return simple
         if id(obj) in parents:
             return self._fault(where, 'contains itself')
-        if id(obj) not in self.done:
+        if self.done.get(id(obj), (obj, _LEFT_OUT))[1] is _LEFT_OUT:  # new, or a fault here as well
             self.done[id(obj)] = (obj, self._composite(obj, where, parents | {id(obj)}))
         return self.done[id(obj)][1]
 
@@ -98,10 +118,15 @@ class _Converter:
             content = _content(obj)
             return self._fault(where, repr(obj)) if content is None else self.convert(content, where, parents)
         if isinstance(obj, dict):
-            return {self._key(key, where): self.convert(value, f'{where}[{key!r}]', parents)
-                    for key, value in obj.items()}
+            pairs = [(self._key(key, where), self.convert(value, f'{where}[{key!r}]', parents))
+                     for key, value in obj.items()]
+            return {key: value for key, value in pairs if key is not _LEFT_OUT and value is not _LEFT_OUT}
         if isinstance(obj, (list, tuple)):
-            return [self.convert(item, f'{where}[{i}]', parents) for i, item in enumerate(obj)]
+            items = [self.convert(item, f'{where}[{i}]', parents) for i, item in enumerate(obj)]
+            return [None if item is _LEFT_OUT else item for item in items]
+        return self._other(obj, where, parents)
+
+    def _other(self, obj: Any, where: str, parents: frozenset[int]) -> Any:
         return self._fault(where, f'is {_type_name(obj)}')
 
     def _tensor(self, tensor: torch.Tensor, where: str) -> Any:
@@ -122,8 +147,23 @@ class _Converter:
         plain = _simple(key)
         return self._fault(where, f'has a key of {_type_name(key)}: {key!r}') if plain is _NO_ANSWER else plain
 
-    def _fault(self, where: str, what: str) -> None:
+    def _fault(self, where: str, what: str) -> Any:
         self.faults.append(f'{where or "the object itself"} {what}')
+        return _LEFT_OUT
+
+
+class _Lenient(_Converter):
+    """One pass of `keep_plain`."""
+
+    def _other(self, obj: Any, where: str, parents: frozenset[int]) -> Any:
+        if isinstance(obj, (set, frozenset)):
+            text = all(isinstance(item, str) for item in obj)
+            return self.convert(sorted(obj) if text else list(obj), where, parents)
+        if isinstance(obj, (torch.dtype, torch.device)):
+            return str(obj)
+        if isinstance(obj, torch.nn.Module):
+            return self.convert(obj.state_dict(), where, parents)
+        return super()._other(obj, where, parents)
 
 
 def _simple(obj: Any) -> Any:
@@ -147,9 +187,9 @@ def _content(placeholder: InertPlaceholder) -> Any:
     if isinstance(placeholder, HistoryBufferPlaceholder):
         values, counts, max_length = placeholder.history
         return {'values': values.tolist(), 'counts': counts.tolist(), 'max_length': max_length}
-    if name == 'argparse.Namespace' and isinstance(placeholder.state, dict):
+    if name in STATES and isinstance(placeholder.state, dict):
         return placeholder.state
-    if name == 'mmengine.config.config.Config' and isinstance(placeholder.state, tuple) and placeholder.state:
+    if name in CONFIGS and isinstance(placeholder.state, tuple) and placeholder.state:
         return placeholder.state[0]
     if name.startswith('pathlib.') and all(isinstance(part, str) for part in placeholder.args):
         flavour = pathlib.PureWindowsPath if 'Windows' in name else pathlib.PurePosixPath

@@ -22,6 +22,29 @@ _DTYPE_CODE = re.compile(r'[|<>=]?(?:\?|[biufc]\d{1,2}|[SU]\d{1,9})')
 _HISTORY_METHODS = frozenset({'min', 'max', 'current', 'mean'})
 _HISTORY_KEYS = frozenset({'max_length', '_log_history', '_count_history', 'statistics_methods'})
 
+_DEEPSPEED = 'deepspeed.runtime'
+_ZERO_STAGES = 4  # deepspeed/runtime/zero/config.py: ZeroStageEnum has the values 0 to 3
+
+# What training programs write beside the tensors, by the name in the file. Objects that stay inert:
+CONFIGS = (
+    'mmcv.utils.config.Config',  # mmcv 1.x, `Config.__getstate__`: (mapping, file name, text, ...)
+    'mmengine.config.config.Config',  # the same in mmengine
+)
+STATES = (
+    'argparse.Namespace',
+    # deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, `state_dict`: 'loss_scaler'. Their state is numbers, flags
+    # and a torch dtype (deepspeed/runtime/fp16/loss_scaler.py).
+    f'{_DEEPSPEED}.fp16.loss_scaler.LossScaler',
+    f'{_DEEPSPEED}.fp16.loss_scaler.DynamicLossScaler',
+    # The same and bf16_optimizer.py: 'param_slice_mappings'. A data class of two integers.
+    'deepspeed.utils.tensor_fragment.fragment_address',
+)
+CONFIG_MAPPINGS = (
+    'addict.addict.Dict',
+    'mmcv.utils.config.ConfigDict',  # mmcv 1.x; meta of runs that store the config as an object
+    'mmengine.config.config.ConfigDict',
+)
+
 
 class Refused(Exception):
     """A file asks for something that is not plain data; the text names it."""
@@ -130,6 +153,31 @@ class NumpyScalar(InertPlaceholder):
         return np.frombuffer(raw, dtype)[0] if raw else dtype.type()
 
 
+class ConfigMapping(metaclass=_Frozen):
+    """Stands for the dict subclasses of configs; every way they are pickled ends in a plain OrderedDict.
+
+    mmengine writes a call with one mapping; addict, and mmcv's class on top of it, a new object with its pairs as
+    arguments, then the same pairs as items, then the object itself as its state (addict 2.x: `__getnewargs__`,
+    `__getstate__`). The reader fills items into an OrderedDict only, and puts the state into its `__dict__`, which
+    `replace_placeholders` empties.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        content: OrderedDict[Any, Any] = OrderedDict()
+        for arg in args:
+            if type(arg) in (dict, OrderedDict):
+                pairs = list(dict.items(arg))  # not arg.items(): a file can hide that method
+            elif type(arg) is tuple and len(arg) == 2:
+                pairs = [arg]
+            else:
+                raise Refused(f'a config called with {_short(arg)}')
+            for key, value in pairs:
+                content[key] = value
+        return content
+
+
 class HistoryBufferPlaceholder(InertPlaceholder):
     """Stands for mmengine's `HistoryBuffer`, the curve of one logged value."""
 
@@ -180,7 +228,7 @@ def _short(arg: object) -> str:
 
 
 def _as_dict(*args: Any) -> dict[Any, Any]:
-    """Answers for `defaultdict(factory)` and `ConfigDict(mapping)`: a plain dict of the same content."""
+    """Answers for `defaultdict(factory)`: a plain dict of the same content."""
     mappings = [arg for arg in args if type(arg) is dict]
     return dict(mappings[0]) if mappings else {}
 
@@ -195,6 +243,13 @@ def _no_bytes(*args: Any) -> bytes:
     if args:
         raise Refused('builtins.bytes with arguments')
     return b''
+
+
+def _zero_stage(*args: Any) -> int:
+    """Answers for `ZeroStageEnum(number)`: the number."""
+    if len(args) != 1 or type(args[0]) is not int or args[0] not in range(_ZERO_STAGES):
+        raise Refused(f'{_DEEPSPEED}.zero.config.ZeroStageEnum({", ".join(_short(arg) for arg in args)})')
+    return args[0]
 
 
 def _stand_in(name: str, base: type[InertPlaceholder] = InertPlaceholder) -> type[InertPlaceholder]:
@@ -222,7 +277,9 @@ def _answers() -> dict[str, Any]:
         NumpyDtype.qualified_name: NumpyDtype,
         'collections.defaultdict': _as_dict,
         'collections.deque': _as_list,
-        'mmengine.config.config.ConfigDict': _as_dict,
+        # deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, `state_dict`: 'zero_stage'.
+        f'{_DEEPSPEED}.zero.config.ZeroStageEnum': _zero_stage,
+        **dict.fromkeys(CONFIG_MAPPINGS, ConfigMapping),
     }
     for room in ('numpy.core', 'numpy._core'):  # numpy 1.x, numpy 2.x
         answers[f'{room}.multiarray._reconstruct'] = NumpyArray
@@ -230,8 +287,8 @@ def _answers() -> dict[str, Any]:
     for name in ('Bool', 'Int8', 'Int16', 'Int32', 'Int64', 'UInt8', 'UInt16', 'UInt32', 'UInt64', 'Float16',
                  'Float32', 'Float64', 'Complex64', 'Complex128'):
         answers[f'numpy.dtypes.{name}DType'] = _numpy_dtype_class(name)
-    inert = ['numpy.ndarray', 'mmengine.config.config.Config', 'argparse.Namespace', 'datetime.datetime',
-             'datetime.date', 'builtins.list', 'builtins.dict', 'builtins.int', 'builtins.float']
+    inert = [*CONFIGS, *STATES, 'numpy.ndarray', 'datetime.datetime', 'datetime.date',
+             'builtins.list', 'builtins.dict', 'builtins.int', 'builtins.float']
     # Python 3.13 moved the path classes to pathlib._local.
     inert += [f'{module}.{name}' for module in ('pathlib', 'pathlib._local')
               for name in ('Path', 'PurePath', 'PosixPath', 'PurePosixPath', 'WindowsPath', 'PureWindowsPath')]

@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from numpy.testing._private.utils import runstring
 
+from internvl_dense import safe_types
+
 SENTINEL = 'internvl_dense_sentinel'
 HISTORY = 'mmengine.logging.history_buffer'
 PAYLOAD_MODULE = 'internvl_dense_payload'
 # Pickle opcodes by hand, protocol 2: text(), name() and TUPLE2 push, REDUCE calls, SETITEM and BUILD alter.
-TUPLE2, REDUCE, SETITEM, BUILD, NEWOBJ, STOP = b'\x86', b'R', b's', b'b', b'\x81', b'.'
+TUPLE1, TUPLE2, REDUCE, SETITEM, BUILD, NEWOBJ, STOP = b'\x85', b'\x86', b'R', b's', b'b', b'\x81', b'.'
 EMPTY_DICT, EMPTY_TUPLE, NONE, PROTO = b'}', b')', b'N', b'\x80\x02'
 
 
@@ -41,8 +43,8 @@ class Malicious:
         path: The file.
         shown: What an error about it must name: the function it asks for, or its format.
         mark: File that the payload creates, or None if it sets the sentinel.
-        fires: Whether an unrestricted torch.load executes it. Others hide it one archive deeper, or aim at mmengine
-            where it is not installed.
+        fires: Whether an unrestricted torch.load executes it. Others hide it one archive deeper, or aim at this
+            project's stand-ins or at a package that is not installed.
     """
 
     path: pathlib.Path
@@ -68,6 +70,7 @@ class Call:
 def sentinels() -> list[str]:
     """Places outside a checkpoint that a payload has changed."""
     places: dict[str, Any] = {'sys.modules': sys.modules, 'argparse': vars(argparse.Namespace)}
+    places |= {name: vars(item) for name, item in safe_types.ANSWERS.items() if hasattr(item, '__dict__')}
     if HISTORY in sys.modules:
         module = sys.modules[HISTORY]
         places |= {'module': vars(module), 'class': vars(module.HistoryBuffer),
@@ -240,6 +243,43 @@ def _opcodes(builder: Builder) -> None:
     builder.opcodes('setstate', f'{HISTORY}.HistoryBuffer', buffer + EMPTY_TUPLE + NEWOBJ + methods + BUILD)
     builder.opcodes('build_class', 'argparse.Namespace',
                     name('argparse', 'Namespace') + NONE + EMPTY_DICT + entry + TUPLE2 + BUILD)
+
+
+def build_aimed(folder: pathlib.Path) -> dict[str, Malicious]:
+    """Files that misuse the accepted names of config objects and of DeepSpeed."""
+    builder = Builder(folder)
+    has_addict = importlib.util.find_spec('addict') is not None
+    config = name('addict.addict', 'Dict')
+
+    def payload(mark: pathlib.Path) -> bytes:
+        return text('key') + name('posix', 'system') + text(f'touch {mark}') + TUPLE1 + REDUCE
+
+    for key, around in {
+        'config_item': lambda call: config + EMPTY_TUPLE + NEWOBJ + call + SETITEM,
+        'config_argument': lambda call: config + call + TUPLE2 + TUPLE1 + NEWOBJ,
+        'config_state': lambda call: config + EMPTY_TUPLE + NEWOBJ + EMPTY_DICT + call + SETITEM + BUILD,
+    }.items():
+        builder.add(key, 'posix.system', fires=has_addict, write=lambda path, mark, around=around: opcode_file(
+            path, around(payload(mark))))
+
+    def misuse(key: str, shown: str, pickled: bytes) -> None:
+        builder.add(key, shown, lambda path, _: opcode_file(path, pickled), marks=False, fires=False)
+
+    entry = text(SENTINEL) + text('set') + SETITEM
+    attributes = NONE + EMPTY_DICT + entry + TUPLE2 + BUILD
+    for key, (module, attribute) in {
+        'config': ('mmcv.utils.config', 'ConfigDict'),
+        'loss_scaler': ('deepspeed.runtime.fp16.loss_scaler', 'LossScaler'),
+        'zero_stage': ('deepspeed.runtime.zero.config', 'ZeroStageEnum'),
+    }.items():
+        misuse(f'{key}_class_entry', f'{module}.{attribute}', name(module, attribute) + entry)
+        misuse(f'{key}_class_state', f'{module}.{attribute}', name(module, attribute) + attributes)
+    stage = name('deepspeed.runtime.zero.config', 'ZeroStageEnum')
+    misuse('zero_stage_text', "ZeroStageEnum('1')", stage + text('1') + TUPLE1 + REDUCE)
+    misuse('zero_stage_size', 'ZeroStageEnum(int)', stage + b'J\xff\xff\xff\x7f' + TUPLE1 + REDUCE)
+    misuse('config_number', 'a config called with int', config + b'J\xff\xff\xff\x7f' + TUPLE1 + REDUCE)
+    misuse('config_call', 'a config called with function', config + stage + TUPLE1 + NEWOBJ)
+    return builder.files
 
 
 def add_to_runner_checkpoint(files: dict[str, Malicious], genuine: pathlib.Path, folder: pathlib.Path) -> None:

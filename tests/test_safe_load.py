@@ -22,20 +22,23 @@ from tests import malicious
 KEYS = ('os_system', 'exec', 'eval', 'popen', 'numpy_runstring', 'load_from_bytes', 'import', 'numpy_load', 'legacy',
         'legacy_header', 'legacy_tar', 'zip_in_zip', 'in_optimizer', 'named_safetensors', 'protocol_0', 'protocol_4',
         'getattr_globals', 'getattr_class', 'sys_modules', 'setstate', 'build_class')
+AIMED = ('config_item', 'config_argument', 'config_state', 'config_class_entry', 'config_class_state',
+         'loss_scaler_class_entry', 'loss_scaler_class_state', 'zero_stage_class_entry', 'zero_stage_class_state',
+         'zero_stage_text', 'zero_stage_size', 'config_number', 'config_call')
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, malicious.Malicious]]:
     folder = tmp_path_factory.mktemp('malicious')
     sys.path.insert(0, str(folder))  # where the payload of 'import' would be found
-    built = malicious.build(folder)
+    built = {**malicious.build(folder), **malicious.build_aimed(folder)}
     yield built
     sys.path.remove(str(folder))
     assert not [key for key, file in built.items() if file.fired]
 
 
 def test_every_malicious_file_is_tested(files: dict[str, malicious.Malicious]) -> None:
-    assert set(files) == set(KEYS)
+    assert set(files) == {*KEYS, *AIMED}
 
 
 def test_payloads_are_live(files: dict[str, malicious.Malicious]) -> None:
@@ -46,7 +49,7 @@ def test_payloads_are_live(files: dict[str, malicious.Malicious]) -> None:
 
 
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol 4')
-@pytest.mark.parametrize('key', KEYS)
+@pytest.mark.parametrize('key', (*KEYS, *AIMED))
 @pytest.mark.parametrize('mmap', [True, False])
 def test_malicious_file_is_refused_by_name(files: dict[str, malicious.Malicious], key: str, mmap: bool) -> None:
     file = files[key]
@@ -59,7 +62,8 @@ def test_malicious_file_is_refused_by_name(files: dict[str, malicious.Malicious]
     assert not file.fired
     if key not in ('legacy_tar', 'zip_in_zip'):
         assert isinstance(caught.value, UnsafeCheckpointError)
-        assert '.safetensors' in message
+        assert f'convert_checkpoint.py {file.path} DST.pth --to plain --trust-pickle' in message
+        assert caught.value.names
 
 
 @pytest.mark.parametrize('key', ['os_system', 'legacy'])

@@ -14,6 +14,7 @@ import torch
 
 from internvl_dense.errors import UserError
 from internvl_dense.safe_load import (
+    keep_plain,
     load_file,
     save_file,
     to_plain,
@@ -47,6 +48,29 @@ def test_to_plain_lists_every_problem() -> None:
     for part in ("['a'][1] is builtins.set", "['b'] has a key of builtins.tuple", "['c'] is a tensor on the meta",
                  "['d'] is builtins.bytes", "['e'] is numpy.datetime64", "['f'][0] is builtins.builtin_function_or"):
         assert part in message
+
+
+def test_keep_plain_leaves_out_and_lists() -> None:
+    weight = torch.ones(3, dtype=torch.bfloat16)
+    plain, left_out = keep_plain({
+        'a': [1, len, 2], 'b': {(1, 2): 3, 'kept': 4}, 'c': b'x', 'd': [weight, weight[1:]], 'again': len,
+        'names': {'q', 'p'}, 'numbers': {3}, 'dtype': torch.float16, 'device': torch.device('cpu'),
+        'module': torch.nn.Linear(2, 1),
+    })
+    assert plain['a'] == [1, None, 2] and plain['b'] == {'kept': 4} and 'c' not in plain and 'again' not in plain
+    assert plain['d'][0].untyped_storage().data_ptr() == plain['d'][1].untyped_storage().data_ptr()
+    assert plain['names'] == ['p', 'q'] and plain['numbers'] == [3] and plain['module'].keys() == {'weight', 'bias'}
+    assert plain['dtype'] == 'torch.float16' and plain['device'] == 'cpu'
+    assert left_out == ["['a'][1] is builtins.builtin_function_or_method", "['b'] has a key of builtins.tuple: (1, 2)",
+                        "['c'] is builtins.bytes", "['again'] is builtins.builtin_function_or_method"]
+
+
+def test_keep_plain_of_nothing_plain() -> None:
+    with pytest.raises(UserError, match='no plain data in it: the object itself is builtins.object'):
+        keep_plain(object())
+    itself: list[Any] = [1]
+    itself.append(itself)
+    assert keep_plain(itself) == ([1, None], ['[1] contains itself'])
 
 
 def test_saved_file_needs_no_allowed_names(tmp_path: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import collections
 import copy
 import datetime
+import enum
 import io
 import pathlib
 import pickle
@@ -23,10 +24,12 @@ from internvl_dense.safe_load import (
     CorruptCheckpointError,
     InertPlaceholder,
     UnsafeCheckpointError,
+    keep_plain,
     load_file,
     to_plain,
 )
 from tests import malicious
+from tests.published_layouts import Config, ConfigDict, importable
 
 
 def stand_ins() -> dict[str, type[InertPlaceholder]]:
@@ -220,3 +223,136 @@ def test_deep_nesting_is_an_error_and_not_a_crash(tmp_path: pathlib.Path) -> Non
     path = malicious.opcode_file(tmp_path / 'a.pth', b']' * 100_000 + b'a' * 99_999)
     with pytest.raises(CorruptCheckpointError, match='RecursionError'):
         load_file(path)
+
+
+# Config objects
+
+
+def test_mmcv_config_objects_are_data(tmp_path: pathlib.Path) -> None:
+    inner = ConfigDict(scale=np.float64(0.5))
+    config = ConfigDict(model=inner, again=inner, empty=ConfigDict(), steps=[ConfigDict(a=1)])
+    with importable(Config, ConfigDict):
+        path = malicious.saved({'cfg': Config(config), 'dict': config}, tmp_path / 'a.pth')
+    loaded = load_file(path)
+    expected = {'model': {'scale': 0.5}, 'again': {'scale': 0.5}, 'empty': {}, 'steps': [{'a': 1}]}
+    assert loaded['dict'] == expected and loaded['dict']['model'] is loaded['dict']['again']
+    assert type(loaded['dict']) is collections.OrderedDict and type(loaded['dict']['model']['scale']) is np.float64
+    assert vars(loaded['dict']) == {} and loaded['cfg'].state[1:] == ('configs/upernet.py', loaded['cfg'].state[2])
+    assert to_plain(loaded) == {'cfg': expected, 'dict': expected}
+
+
+def test_config_objects_of_the_real_packages_are_data(tmp_path: pathlib.Path) -> None:
+    addict, config = pytest.importorskip('addict'), pytest.importorskip('mmengine.config')
+    content = {'a': {'b': [1, {'c': 2}]}, 'd': {}}
+    with importable(ConfigDict):  # the tests' own class pickles as the real one
+        own = pickle.dumps(ConfigDict(a=ConfigDict(b=[1, ConfigDict(c=2)]), d=ConfigDict()), 2)
+    own = own.replace(b'mmcv.utils.config\nConfigDict', b'addict.addict\nDict')
+    assert own == pickle.dumps(addict.Dict(content), 2)
+    loaded = load_file(malicious.saved(
+        [addict.Dict(content), config.ConfigDict(content), config.Config(content)], tmp_path / 'a.pth'))
+    assert loaded[0] == content and loaded[1] == content
+    assert to_plain(loaded) == [content] * 3
+
+
+CONFIG = malicious.name('mmcv.utils.config', 'ConfigDict')
+PAIR = malicious.text('a') + malicious.text('b') + malicious.TUPLE2
+NEW = malicious.EMPTY_TUPLE + malicious.NEWOBJ
+ITEM = malicious.text('a') + malicious.text('b') + malicious.SETITEM
+MAPPING = malicious.EMPTY_DICT + ITEM
+
+
+@pytest.mark.parametrize('pickled', [
+    CONFIG + MAPPING + malicious.TUPLE1 + malicious.REDUCE,
+    CONFIG + PAIR + malicious.TUPLE1 + malicious.REDUCE,
+    CONFIG + PAIR + malicious.TUPLE1 + malicious.NEWOBJ,
+    CONFIG + PAIR + malicious.TUPLE1 + malicious.NEWOBJ + ITEM,
+    CONFIG + NEW + ITEM + MAPPING + malicious.BUILD,
+    CONFIG + NEW + b'q\x01' + ITEM + b'h\x01' + malicious.BUILD,
+], ids=['mapping', 'pairs', 'new with pairs', 'new with pairs and items', 'other state', 'state is the object'])
+def test_every_pickled_form_of_a_config(tmp_path: pathlib.Path, pickled: bytes) -> None:
+    loaded = load_file(malicious.opcode_file(tmp_path / 'a.pth', pickled))
+    assert loaded == {'a': 'b'} and type(loaded) is collections.OrderedDict and vars(loaded) == {}
+
+
+@pytest.mark.parametrize('method', ['items', 'keys', '__iter__', '__class__', '__dict__', 'update'])
+def test_state_of_a_config_cannot_hide_its_methods(tmp_path: pathlib.Path, method: str) -> None:
+    hidden = malicious.EMPTY_DICT + malicious.text(method) + malicious.name('torch', 'Size') + malicious.SETITEM
+    inner = CONFIG + NEW + ITEM + hidden + malicious.BUILD
+    for number, pickled in enumerate((inner, CONFIG + inner + malicious.TUPLE1 + malicious.REDUCE)):
+        loaded = load_file(malicious.opcode_file(tmp_path / f'{number}.pth', pickled))
+        assert type(loaded) is collections.OrderedDict and vars(loaded) == {}
+        assert list(loaded.items()) == [('a', 'b')]
+
+
+def test_config_that_contains_itself(tmp_path: pathlib.Path) -> None:
+    itself = CONFIG + NEW + b'q\x01' + malicious.text('me') + b'h\x01' + malicious.SETITEM + b'h\x01' + malicious.BUILD
+    loaded = load_file(malicious.opcode_file(tmp_path / 'a.pth', itself))
+    assert loaded['me'] is loaded and len(loaded) == 1
+    with pytest.raises(UserError, match=r"\['me'\] contains itself"):
+        to_plain(loaded)
+    state = NEW + b'q\x01' + b'h\x01' + malicious.TUPLE1 + malicious.BUILD
+    holder = load_file(malicious.opcode_file(tmp_path / 'b.pth', malicious.name('mmcv.utils.config', 'Config') + state))
+    assert holder.state == (holder,)
+    with pytest.raises(UserError, match='contains itself'):
+        to_plain(holder)
+
+
+# DeepSpeed
+
+
+class ZeroStageEnum(int, enum.Enum):
+    __module__ = 'deepspeed.runtime.zero.config'
+    gradients = 2
+
+
+class DynamicLossScaler:
+    __module__ = 'deepspeed.runtime.fp16.loss_scaler'
+
+    def __init__(self) -> None:
+        self.cur_scale, self.cur_iter, self.dynamic, self.dtype = 65536.0, 7, True, torch.float16
+
+
+class fragment_address:
+    __module__ = 'deepspeed.utils.tensor_fragment'
+
+    def __init__(self, numel: int, start: int) -> None:
+        self.numel, self.start = numel, start
+
+
+def test_deepspeed_objects_are_data(tmp_path: pathlib.Path) -> None:
+    content = {'zero_stage': ZeroStageEnum.gradients, 'loss_scaler': DynamicLossScaler(),
+               'param_slice_mappings': [collections.OrderedDict(weight=fragment_address(12, 4))]}
+    with importable(ZeroStageEnum, DynamicLossScaler, fragment_address):
+        path = malicious.saved(content, tmp_path / 'a.pth')
+    loaded = load_file(path)
+    assert type(loaded['zero_stage']) is int and loaded['zero_stage'] == 2
+    assert isinstance(loaded['loss_scaler'], InertPlaceholder)
+    scaler = {'cur_scale': 65536.0, 'cur_iter': 7, 'dynamic': True, 'dtype': 'torch.float16'}
+    assert keep_plain(loaded) == ({'zero_stage': 2, 'loss_scaler': scaler,
+                                   'param_slice_mappings': [{'weight': {'numel': 12, 'start': 4}}]}, [])
+
+
+def test_state_of_an_accepted_object_stays_content(tmp_path: pathlib.Path) -> None:
+    """A state that names methods fills none of them."""
+    state = (malicious.EMPTY_DICT + malicious.text('finish') + malicious.name('torch', 'Size') + malicious.SETITEM
+             + malicious.text('__class__') + malicious.text('x') + malicious.SETITEM)
+    path = malicious.opcode_file(tmp_path / 'a.pth', malicious.name(
+        'deepspeed.runtime.fp16.loss_scaler', 'LossScaler') + NEW + state + malicious.BUILD)
+    loaded = load_file(path)
+    assert type(loaded) is stand_ins()['deepspeed.runtime.fp16.loss_scaler.LossScaler']
+    assert loaded.state == {'finish': torch.Size, '__class__': 'x'} and loaded.finish() is loaded
+
+
+@pytest.mark.parametrize('name', [
+    'mmcv.utils.config.DictAction', 'mmcv.utils.config', 'mmcv.utils.config.ConfigDict.update',
+    'addict.addict.dict', 'addict.Dict', 'mmcv.runner.log_buffer.LogBuffer', 'mmengine.config.lazy.LazyObject',
+    'deepspeed.runtime.zero.config.DeepSpeedZeroConfig',
+    'deepspeed.runtime.fp16.loss_scaler.LossScaler.backward', 'numpy.random._pickle.__randomstate_ctor',
+])
+@pytest.mark.parametrize('make', [b'', malicious.EMPTY_TUPLE + malicious.REDUCE], ids=['named', 'called'])
+def test_names_near_the_accepted_ones_are_refused(tmp_path: pathlib.Path, name: str, make: bytes) -> None:
+    module, _, attribute = name.rpartition('.')
+    path = malicious.opcode_file(tmp_path / 'a.pth', malicious.name(module, attribute) + make)
+    with pytest.raises(UnsafeCheckpointError, match=re.escape(name)) as caught:
+        load_file(path)
+    assert caught.value.names == (name,)

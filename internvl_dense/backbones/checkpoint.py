@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -14,19 +14,20 @@ from internvl_dense.backbones.fitting import (
     POSITION,
     NativeView,
     compare,
+    expected_shapes,
     find_fitting,
     native_view,
     shapes_of,
 )
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.backbones.layers import INIT_STD, init_layer
-from internvl_dense.backbones.load_report import CheckpointMismatchError, LoadReport
+from internvl_dense.backbones.load_report import CheckpointMismatchError, LoadReport, Shape
 from internvl_dense.backbones.position import resize_patch_kernel, resize_position
 from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.backbones.variants import VARIANTS
 from internvl_dense.backbones.weight_files import open_weights
 
-__all__ = ['CheckpointMismatchError', 'LoadReport', 'load_backbone_weights']
+__all__ = ['CheckpointMismatchError', 'LoadReport', 'check_backbone_weights', 'load_backbone_weights']
 
 
 def load_backbone_weights(
@@ -52,16 +53,35 @@ def load_backbone_weights(
         UserError: No weights at `path`, or files that are damaged or unsafe to open.
     """
     view = native_view(open_weights(pathlib.Path(path)))
-    report = compare(view, module.spec, shapes_of(module))
+    report = _compared(view, module.spec, shapes_of(module), allow_missing, candidates)
+    with torch.no_grad():
+        _initialise(module, report.missing)
+        _stream(module, view, report)
+    return report
+
+
+def check_backbone_weights(
+    spec: BackboneSpec, path: str | os.PathLike[str], allow_missing: Sequence[str] = ()
+) -> LoadReport:
+    """Compares names and shapes of a checkpoint with a variant, without a model and without reading values.
+
+    Raises:
+        CheckpointMismatchError, UserError: As `load_backbone_weights`.
+    """
+    return _compared(native_view(open_weights(pathlib.Path(path))), spec, expected_shapes(spec), allow_missing, None)
+
+
+def _compared(
+    view: NativeView, spec: BackboneSpec, expected: Mapping[str, Shape], allow_missing: Sequence[str],
+    candidates: Iterable[BackboneSpec] | None,
+) -> LoadReport:
+    report = compare(view, spec, expected)
     if report.differences(allow_missing) or report.dropped:
         if candidates is None:
             candidates = [VARIANTS.get(name) for name in VARIANTS.list()]
         report.fits = tuple(find_fitting(view, candidates, allow_missing))
         _refuse_foreign_depth(report)
         report.raise_unless_clean(allow_missing)
-    with torch.no_grad():
-        _initialise(module, report.missing)
-        _stream(module, view, report)
     return report
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.backbones.locate import find_weights
 from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.backbones.variants import VARIANTS
 
@@ -64,7 +66,8 @@ def create_backbone(
 
     Args:
         name: A registered variant, see `list_backbones`.
-        weights: A checkpoint file or folder in any known layout, or None for random values.
+        weights: A checkpoint file or folder in any known layout; 'published' for the published file of the variant,
+            looked for in $INTERNVL_DENSE_WEIGHTS and ./pretrained; 'random' or None for random values.
         out_indices: 'stages' (four blocks spread over the depth), 'last', 'probe' (the block that linear probing
             reads) or 0-based block numbers.
         attention: 'auto', 'sdpa', 'eager' or 'flash'.
@@ -99,17 +102,27 @@ def create_backbone(
 
 def fill_weights(
     module: InternViT, weights: str | os.PathLike[str] | None, allow_missing: Sequence[str] = ()
-) -> None:
-    """Loads `weights` into the module, or draws random values and logs that once for each call.
+) -> pathlib.Path | None:
+    """Loads weights into the module, or draws random values; logs what it did.
+
+    Args:
+        module: The backbone to fill.
+        weights: As for `create_backbone`.
+        allow_missing: Glob patterns of keys that the file may lack.
+
+    Returns:
+        The file or folder that was read, or None for random values.
 
     Raises:
-        UserError: The weights do not fit.
+        UserError: The weights are not there or do not fit.
     """
-    if weights is None:
+    path = find_weights(module.spec, weights)
+    if path is None:
         module.reset_parameters()
-        logger.info('%s: no weights given, initialised at random', module.spec.name)
-        return
+        logger.info('%s: RANDOM weights, no file was loaded', module.spec.name)
+        return None
     from internvl_dense.backbones.checkpoint import load_backbone_weights
 
-    report = load_backbone_weights(module, weights, allow_missing=allow_missing)
+    report = load_backbone_weights(module, path, allow_missing=allow_missing)
     logger.info('%s', report)
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import pathlib
 
@@ -23,3 +25,19 @@ def file_sha256(path: str | pathlib.Path) -> str:
 def _digest(path: pathlib.Path) -> str:
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The file or folder that weights come from; its checksum is computed once, when it is asked for."""
+
+    path: pathlib.Path
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """As `file_sha256`."""
+        return file_sha256(self.path)
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain data for a checkpoint."""
+        return {'path': str(self.path), 'sha256': self.sha256}

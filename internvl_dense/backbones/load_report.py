@@ -103,11 +103,12 @@ class LoadReport:
             ('loaded', [f'{len(self.loaded)} tensors, {self.num_parameters:,} parameters']),
             ('resized', [f'{key} {_size(a)} -> {_size(b)}' for key, (a, b) in self.resized.items()]),
             ('dropped', compact(self.dropped, self.file_keys)),
-            ('not used', _parts(self.known_unused)),
+            ('known, not used', _parts(self.known_unused)),
             ('missing', [f'{text} (allowed, initialised)' for text in compact(self.missing, self.model_keys)]),
         ]
         lines = [f'{self.variant} from {self.path}']
-        lines += [f'  {name:<9} {", ".join(texts)}' for name, texts in rows if texts]
+        width = max(len(name) for name, _ in rows) + 1
+        lines += [f'  {name:<{width}} {", ".join(texts)}' for name, texts in rows if texts]
         return '\n'.join(lines)
 
 

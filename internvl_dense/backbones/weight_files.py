@@ -22,6 +22,10 @@ WRAPPER_KEYS = ('state_dict', 'module', 'model')
 INDEX_FILES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 SINGLE_FILES = ('model.safetensors', 'pytorch_model.bin')
 SUFFIXES = ('.safetensors', '.bin', '.pth', '.pt')
+# DeepSpeed's files, deepspeed/runtime/engine.py: `_get_ckpt_name`, `_get_rank_zero_ckpt_name`, `save_checkpoint`. One
+# with the whole model for each rank of model parallelism; under ZeRO-3 one with a piece of every tensor for each rank.
+DEEPSPEED_WHOLE, DEEPSPEED_PIECE = 'mp_rank_*_model_states.pt', '*zero_pp_rank_*_model_states.pt'
+DEEPSPEED_TAG, DEEPSPEED_STEPS = 'latest', 'global_step*'  # file that names the newest step; folders of steps
 
 # Files are read through a memory map, whose pages stay in memory until it is closed. Reopening the file after every
 # 1/32 of it keeps them from adding up to a second copy of the weights; smaller steps only cost time.
@@ -108,7 +112,8 @@ def open_weights(path: str | pathlib.Path) -> WeightFiles:
     """Lists what a weight file or folder holds, without reading values.
 
     Args:
-        path: A .safetensors or torch file, or a folder with one of them or with shards and their index.
+        path: A .safetensors or torch file; or a folder with one of them, with shards and their index, or with the
+            model states of a DeepSpeed checkpoint, which may also be its parent.
 
     Raises:
         CheckpointNotFoundError: Nothing there.
@@ -148,6 +153,9 @@ def shard_paths(path: str | pathlib.Path) -> list[pathlib.Path]:
     for name in SINGLE_FILES:
         if (path / name).is_file():
             return [path / name]
+    deepspeed = _deepspeed_states(_deepspeed_step(path))
+    if deepspeed:
+        return [deepspeed]
     found = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES and child.is_file())
     if len(found) == 1:
         return found
@@ -156,6 +164,42 @@ def shard_paths(path: str | pathlib.Path) -> list[pathlib.Path]:
         f'{path} is no folder of weights: it needs one of {", ".join((*INDEX_FILES, *SINGLE_FILES))}, '
         f'or exactly one file {", ".join(SUFFIXES)} (found: {names}). Name the file itself.'
     )
+
+
+def _deepspeed_step(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of the newest step, if `folder` is a DeepSpeed checkpoint; otherwise `folder`."""
+    latest = folder / DEEPSPEED_TAG
+    if latest.is_dir():  # the publisher's training code links the newest checkpoint so
+        folder, latest = latest, latest / DEEPSPEED_TAG
+    if latest.is_file():
+        tag = latest.read_text(encoding='utf-8', errors='replace').strip()
+        if tag in ('', '..') or pathlib.PurePath(tag).name != tag or not (folder / tag).is_dir():
+            raise UserError(f'{latest} names {tag[:100]!r}, no folder in {folder}. Name the folder of the step itself.')
+        return folder / tag
+    steps = sorted(child for child in folder.glob(DEEPSPEED_STEPS) if child.is_dir())
+    if len(steps) > 1:
+        names = ', '.join(step.name for step in steps)
+        raise UserError(f'{folder} holds several steps and no file {DEEPSPEED_TAG}: {names}. Name the folder of one.')
+    return steps[0] if steps else folder
+
+
+def _deepspeed_states(folder: pathlib.Path) -> pathlib.Path | None:
+    """The file with the whole model in the folder of a DeepSpeed step; None if it is no such folder.
+
+    Raises:
+        UserError: The model lies in pieces.
+    """
+    pieces, whole = sorted(folder.glob(DEEPSPEED_PIECE)), sorted(folder.glob(DEEPSPEED_WHOLE))
+    if pieces:
+        raise UserError(
+            f'{folder} holds ZeRO-3 partitions ({pieces[0].name} and {len(pieces) - 1} more): each has a piece of '
+            'every tensor, which cannot be read as one file yet. Join them with the script zero_to_fp32.py that '
+            'DeepSpeed left beside the folder, and name its result.'
+        )
+    if len(whole) > 1:
+        raise UserError(f'{folder} holds a model split over {len(whole)} ranks of model parallelism '
+                        f'({whole[0].name}, ...), which cannot be read as one file. Save it from one rank.')
+    return whole[0] if whole else None
 
 
 def _index(folder: pathlib.Path) -> dict[str, str]:
@@ -226,15 +270,26 @@ def _safetensors(shard: pathlib.Path) -> Iterator[Any]:
 
 
 def _torch_state(shard: pathlib.Path) -> dict[str, torch.Tensor]:
-    content: Any = load_file(shard)
-    while isinstance(content, Mapping):
-        wrapper = next((key for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping)), None)
-        if wrapper is None:
-            break
-        content = content[wrapper]
+    content, _ = unwrap(load_file(shard))
     if not isinstance(content, Mapping):
         raise UserError(f'{shard} holds {type(content).__name__}; expected a state dict (key -> tensor)')
     state = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not state:
         raise UserError(f'{shard} holds no tensors; top-level keys: {", ".join(map(str, list(content)[:10]))}')
     return state
+
+
+def unwrap(content: Any) -> tuple[Any, list[str]]:
+    """Opens the keys that training tools put around the parameters.
+
+    Returns:
+        What lies under them, and the names of what lies beside them.
+    """
+    beside: list[str] = []
+    while isinstance(content, Mapping):
+        wrapper = next((key for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping)), None)
+        if wrapper is None:
+            break
+        beside += [str(key) for key in content if key != wrapper]
+        content = content[wrapper]
+    return content, beside

@@ -1,4 +1,4 @@
-"""Rewrites InternViT weights in another layout."""
+"""Rewrites InternViT weights in another layout, or any checkpoint as plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from internvl_dense.errors import UserError
+from internvl_dense.commands._trust import TIMEOUT
+from internvl_dense.errors import UserError, problems
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from internvl_dense.backbones.spec import BackboneSpec
 
 DESCRIPTION = """\
-Rewrites InternViT weights in another layout.
+Rewrites InternViT weights in another layout, or any checkpoint as plain data.
 
-SRC is a file or folder in any known layout: an official .pth, a folder of the Hugging Face InternVisionModel, a whole
-InternVL-Chat or 14B model (only its vision part is kept), a native transformers InternVLVisionModel, a timm
-checkpoint, or a whole segmentor. Values are copied; nothing is resampled. Blocks that the variant does not use are
-left out and reported."""
+--to official, --to hf: SRC is a file or folder in any known layout: an official .pth, a folder of the Hugging Face
+InternVisionModel, a whole InternVL-Chat or 14B model (only its vision part is kept), a native transformers
+InternVLVisionModel, a timm checkpoint, a whole segmentor, or DeepSpeed model states. Values are copied; nothing is
+resampled. Blocks that the variant does not use are left out and reported.
+
+--to plain: the same content as tensors, numbers, strings, lists and dicts; other objects are left out and listed. A
+.safetensors file holds the state dict alone.
+
+A file that asks for more than plain data is refused. --trust-pickle is the way out: it lists what the file would run,
+asks, and opens it once in a process of its own; only plain data comes back."""
 DTYPES = {'fp32': 'float32', 'bf16': 'bfloat16', 'fp16': 'float16'}
 FILE_SUFFIXES = ('.pth', '.pt', '.safetensors')
 HF_NORMS = {'rms': 'rms_norm', 'layer': 'layer_norm'}
@@ -38,11 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
         prog='convert_checkpoint.py', description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', metavar='SRC', help='weights to read: a file or a folder')
-    parser.add_argument('dst', metavar='DST', help=f'official: a file ({", ".join(FILE_SUFFIXES)}); hf: a folder')
-    parser.add_argument('--to', required=True, choices=('official', 'hf'), help='layout to write')
+    parser.add_argument('dst', metavar='DST', help=f'hf: a folder; otherwise a file ({", ".join(FILE_SUFFIXES)})')
+    parser.add_argument('--to', required=True, choices=('official', 'hf', 'plain'), help='layout to write')
     parser.add_argument('--variant', metavar='NAME', help='what SRC is; found from its names and shapes by default')
     parser.add_argument('--dtype', choices=tuple(DTYPES), help='dtype to write; that of SRC by default')
     parser.add_argument('--force', action='store_true', help='replace DST')
+    parser.add_argument('--trust-pickle', action='store_true', help='open SRC even if that runs code from it')
+    parser.add_argument('--yes', action='store_true', help='answer the question of --trust-pickle')
+    parser.add_argument('--timeout', type=float, default=TIMEOUT, metavar='SECONDS',
+                        help=f'how long opening a trusted SRC may take (default: {TIMEOUT:g})')
     return parser
 
 
@@ -50,28 +61,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Raises:
-        UserError: SRC does not fit the variant, or DST exists or has the wrong form.
+        UserError: SRC does not fit the variant or is refused, or DST exists or has the wrong form.
     """
     args = build_parser().parse_args(argv)
     dst = pathlib.Path(args.dst).expanduser()
+    _check_options(args)
     _check_destination(dst, args.to, args.force)
-    module = _read(args.src, args.variant, args.dtype)
-    write = _write_hf if args.to == 'hf' else _write_official
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    # A run that fails half-way leaves no file that looks complete.
-    with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f'.{dst.name}.') as folder:
+    # A run that fails half-way leaves no file that looks complete, and no folder.
+    anchor = next(parent for parent in dst.absolute().parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(dir=anchor, prefix=f'.{dst.name}.') as folder:
         written = pathlib.Path(folder) / dst.name
-        write(module, written)
+        left_out = _convert(args, written, pathlib.Path(folder))
+        dst.parent.mkdir(parents=True, exist_ok=True)
         if dst.is_dir():
             shutil.rmtree(dst)
         written.replace(dst)
+    if left_out:
+        print('\n'.join([f'left out ({len(left_out)}):', *(f'  - {text}' for text in left_out)]))
     print(f'wrote {dst}')
     return 0
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    faults = [f'--to plain takes no --{name}: nothing is looked up or cast'
+              for name in ('variant', 'dtype') if args.to == 'plain' and getattr(args, name)]
+    if args.yes and not args.trust_pickle:
+        faults.append('--yes answers the question of --trust-pickle, which is not given')
+    if faults:
+        raise UserError(problems('options', faults))
+
+
 def _check_destination(dst: pathlib.Path, layout: str, force: bool) -> None:
-    if layout == 'official' and dst.suffix not in FILE_SUFFIXES:
-        raise UserError(f'{dst}: the official layout is one file; end its name in {", ".join(FILE_SUFFIXES)}')
+    if layout != 'hf' and dst.suffix not in FILE_SUFFIXES:
+        raise UserError(f'{dst}: the {layout} layout is one file; end its name in {", ".join(FILE_SUFFIXES)}')
     if layout == 'hf' and dst.suffix in FILE_SUFFIXES:
         raise UserError(f'{dst}: the hf layout is a folder; give a name without {dst.suffix}')
     if not dst.exists():
@@ -82,7 +104,22 @@ def _check_destination(dst: pathlib.Path, layout: str, force: bool) -> None:
         raise UserError(f'{dst} is a folder without config.json, so it holds no converted model; --force spares it')
 
 
-def _read(src: str, variant: str | None, dtype: str | None) -> InternViT:
+def _convert(args: argparse.Namespace, written: pathlib.Path, folder: pathlib.Path) -> list[str]:
+    """Writes the result as `written`, with `folder` for other files; returns what was left out of it."""
+    source: str | pathlib.Path = args.src
+    left_out: list[str] = []
+    if args.trust_pickle:
+        from internvl_dense.commands._trust import readable
+
+        source, left_out = readable(args.src, folder, args.yes, args.timeout)
+    if args.to == 'plain':
+        return left_out + _write_plain(source, written)
+    module = _read(source, args)
+    (_write_hf if args.to == 'hf' else _write_official)(module, written)
+    return []
+
+
+def _read(source: str | pathlib.Path, args: argparse.Namespace) -> InternViT:
     """The backbone in memory, built for the grid and the patch of the file so that nothing is resampled."""
     import torch
 
@@ -91,12 +128,14 @@ def _read(src: str, variant: str | None, dtype: str | None) -> InternViT:
     from internvl_dense.backbones.internvit import InternViT
     from internvl_dense.backbones.weight_files import open_weights
 
-    view = native_view(open_weights(src))
-    spec = _as_stored(view, _variant(view, variant))
+    view = native_view(open_weights(source))
+    spec = _as_stored(view, _variant(view, args.variant))
     with torch.device('meta'):
         module = InternViT(spec, attention='eager')
-    module.to(getattr(torch, DTYPES[dtype]) if dtype else view.files.dtype)
-    print(load_backbone_weights(module, src))
+    module.to(getattr(torch, DTYPES[args.dtype]) if args.dtype else view.files.dtype)
+    report = load_backbone_weights(module, source)
+    report.path = args.src
+    print(report)
     return module
 
 
@@ -120,6 +159,45 @@ def _as_stored(view: NativeView, spec: BackboneSpec) -> BackboneSpec:
     patch = kernel[-1] if len(kernel) == 4 else spec.patch_size
     side = math.isqrt(max(0, position[1] - int(spec.cls_token))) if len(position) == 3 else spec.grid_size
     return spec.replace(patch_size=patch, image_size=side * patch)
+
+
+def _write_plain(source: str | pathlib.Path, path: pathlib.Path) -> list[str]:
+    """Writes the content of one file as plain data; returns what was left out."""
+    from internvl_dense.backbones.weight_files import shard_paths
+    from internvl_dense.safe_load import keep_plain, load_file, printable, save_file
+
+    shards = shard_paths(pathlib.Path(source).expanduser())
+    if len(shards) > 1:
+        raise UserError(f'{source} is {len(shards)} files; --to plain rewrites one, such as {shards[0]}')
+    plain, left_out = keep_plain(load_file(shards[0]))
+    if path.suffix == '.safetensors':
+        state, others = _flat_state(plain)
+        _save_safetensors(state, path)
+        left_out += others
+    else:
+        save_file(plain, path)
+    return printable(left_out)
+
+
+def _flat_state(plain: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors of the state dict in `plain`, each with memory of its own, and what is not among them."""
+    import torch
+
+    from internvl_dense.backbones.weight_files import unwrap
+
+    content, beside = unwrap(plain)
+    items = content if isinstance(content, dict) else {}
+    state = {str(key): value for key, value in items.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise UserError('there is no state dict in it, which is all that .safetensors can hold; name DST .pth')
+    left_out = [f'{name!r} is beside the state dict' for name in beside]
+    left_out += [f'{key!r} in the state dict is no tensor' for key in items if str(key) not in state]
+    seen: set[int] = set()
+    for key, value in state.items():
+        memory = value.untyped_storage().data_ptr()
+        state[key] = value.clone() if memory in seen else value
+        seen.add(memory)
+    return state, left_out
 
 
 def _write_official(module: InternViT, path: pathlib.Path) -> None:

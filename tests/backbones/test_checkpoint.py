@@ -213,7 +213,7 @@ def test_blocks_that_the_variant_drops(tmp_path):
     module = build(spec)
     report = load_backbone_weights(module, path)
     assert {key.split('.')[1] for key in report.dropped} == {'3', '4'}
-    assert 'dropped   blocks 3-4' in str(report)
+    assert 'dropped          blocks 3-4' in str(report)
     assert_holds(module, {key: value for key, value in random_state(deep).items() if key in module.state_dict()})
 
 
@@ -312,11 +312,11 @@ def test_report_reads_as_a_table(tmp_path, state):
     )
     assert str(report).splitlines() == [
         f'tiny from {tmp_path / "x.pth"}',
-        "  dialect   official (keys behind 'module.')",
-        '  loaded    42 tensors, 58,464 parameters',
-        '  resized   pos_embed 1x17x32 -> 1x50x32',
-        '  not used  module.clip_projector (2)',
-        '  missing   cls_token (allowed, initialised)',
+        "  dialect          official (keys behind 'module.')",
+        '  loaded           42 tensors, 58,464 parameters',
+        '  resized          pos_embed 1x17x32 -> 1x50x32',
+        '  known, not used  module.clip_projector (2)',
+        '  missing          cls_token (allowed, initialised)',
     ]
 
 

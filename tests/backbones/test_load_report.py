@@ -47,6 +47,18 @@ def test_missing_keys_raise_unless_named():
     )
 
 
+def test_rows_are_aligned_and_name_what_is_known():
+    shown = str(report(loaded=('a',), num_parameters=7, dropped=('blocks.2.a', 'blocks.2.b'), file_keys=tuple(block(2)),
+                       known_unused=('clip_projector.a', 'clip_projector.b', 'head.weight')))
+    assert shown.splitlines() == [
+        'v from /a/b.pth',
+        '  dialect          official',
+        '  loaded           1 tensors, 7 parameters',
+        '  dropped          block 2',
+        '  known, not used  clip_projector (2), head (1)',
+    ]
+
+
 @pytest.mark.parametrize(('fits', 'advice'), [
     (('x',), "'x' fits."), (('x', 'y'), "'x' or 'y' fit."), (('v',), "'v' without overrides fits."),
 ])

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file as save_safetensors
 
-from internvl_dense.backbones.weight_files import MIN_STEP_BYTES, open_weights
+from internvl_dense.backbones.weight_files import MIN_STEP_BYTES, open_weights, shard_paths
 from internvl_dense.errors import UserError
 from internvl_dense.safe_load import CheckpointNotFoundError, CorruptCheckpointError
 from tests.checkpoints import SPEC, random_state, write_shards
+from tests.published_layouts import STEP, deepspeed_states, write_deepspeed_folder
 
 
 @pytest.fixture
@@ -80,3 +81,54 @@ def test_dtype_of_most_bytes(tmp_path):
     files = open_weights(save(tmp_path / 'x.pth', state))
     assert files.dtype == torch.bfloat16
     assert files.tensors['b'].size_bytes == 8
+
+
+# --- DeepSpeed ------------------------------------------------------------------------------------------------------
+
+def test_model_states_hold_the_parameters_and_nothing_else_counts(tmp_path, state):
+    content = deepspeed_states(state, lr_scheduler={'last_batch_iteration': 3}, meta={'config': 'model = dict()'})
+    assert open_weights(save(tmp_path / 'mp_rank_00_model_states.pt', content)).tensors.keys() == state.keys()
+
+
+@pytest.mark.parametrize('place', ['iter', 'step', 'without latest', 'link'])
+def test_deepspeed_folders_open_their_model_states(tmp_path, state, place):
+    folder = write_deepspeed_folder(tmp_path / 'iter_80000', state)
+    if place == 'without latest':
+        (folder / 'latest').unlink()
+    (tmp_path / 'latest').symlink_to(folder, target_is_directory=True)
+    named = {'step': folder / f'global_step{STEP}', 'link': tmp_path}.get(place, folder)
+    files = open_weights(named)
+    assert files.tensors.keys() == state.keys()
+    assert {path.name for path in files.shards.values()} == {'mp_rank_00_model_states.pt'}
+    assert all(torch.equal(tensor, state[key]) for key, tensor in files.read(state))
+
+
+def test_partitions_of_zero_3_are_refused(tmp_path, state):
+    folder = write_deepspeed_folder(tmp_path / 'iter_80000', state)
+    step = folder / f'global_step{STEP}'
+    for rank in (0, 1):
+        save(step / f'zero_pp_rank_{rank}_mp_rank_00_model_states.pt', {'module': {}})
+    (step / 'mp_rank_00_model_states.pt').unlink()
+    for named in (folder, step):
+        with pytest.raises(UserError, match='holds ZeRO-3 partitions.*zero_pp_rank_0_mp_rank_00.*zero_to_fp32.py'):
+            open_weights(named)
+    save(step / 'pytorch_model.bin', state)  # what that script writes
+    assert open_weights(step).tensors.keys() == state.keys()
+
+
+def test_other_deepspeed_folders_that_are_no_single_model(tmp_path, state):
+    folder = write_deepspeed_folder(tmp_path / 'iter_80000', state)
+    step = folder / f'global_step{STEP}'
+    save(step / 'mp_rank_01_model_states.pt', deepspeed_states(state))
+    with pytest.raises(UserError, match='split over 2 ranks'):
+        open_weights(folder)
+    (step / 'mp_rank_01_model_states.pt').unlink()
+    for tag in ('global_step7', '../iter_80000', '..', ''):
+        (folder / 'latest').write_text(tag)
+        with pytest.raises(UserError, match='latest names'):
+            open_weights(folder)
+    (folder / 'latest').unlink()
+    (folder / 'global_step7').mkdir()
+    with pytest.raises(UserError, match='several steps.*global_step7, global_step80000'):
+        open_weights(folder)
+    assert shard_paths(step) == [step / 'mp_rank_00_model_states.pt']
