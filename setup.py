@@ -9,7 +9,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).resolve().parent
-SUFFIXES = ('.py', '.sh', '.json', '.yml', '.yaml')
+SUFFIXES = ('.py', '.sh', '.json', '.txt', '.yml', '.yaml')
 CHECKOUT_ONLY = 'bootstrap.py'
 
 

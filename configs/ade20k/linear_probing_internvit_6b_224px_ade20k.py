@@ -1,12 +1,10 @@
-# Linear probing of InternViT-6B-224px on ADE20K: mIoU 47.2, single-scale (OpenGVLab/InternVL-MMDetSeg, README).
+# Linear probing of InternViT-6B-224px on ADE20K: mIoU 47.2, single-scale.
 # 8 GPUs x 2 images x 80k iterations = 63 epochs of 20,210 images; 0.49 M of 5,907 M parameters train.
 # tools/dist_train.sh configs/ade20k/linear_probing_internvit_6b_224px_ade20k.py 8
-_base_ = ['../_base_/models/linear.py', '../_base_/datasets/ade20k_504.py', '../_base_/schedules/adamw_80k.py',
-          '../_base_/runtime.py']
+_base_ = ['../_base_/recipes/linear_probing.py', '../_base_/datasets/ade20k_504.py']
+published = dict(mIoU=47.2, images=2000, source='README of OpenGVLab/InternVL-MMDetSeg')
 model = dict(
-    backbone=dict(variant='internvit_6b_224px', weights='pretrained/intern_vit_6b_224px.pth', image_size=504,
-                  dtype='bf16'),
+    numerics='published',
     decode_head=dict(num_classes={{_base_.num_classes}}),
     data_preprocessor=dict(size={{_base_.crop_size}}),
     test_cfg=dict(crop_size={{_base_.crop_size}}, stride={{_base_.slide_stride}}))
-optim_wrapper = dict(optimizer=dict(weight_decay=0.0))

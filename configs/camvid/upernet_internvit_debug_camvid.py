@@ -4,7 +4,7 @@
 _base_ = ['../_base_/models/upernet.py', '../_base_/datasets/camvid.py', '../_base_/schedules/adamw_demo.py',
           '../_base_/runtime.py']
 model = dict(
-    backbone=dict(variant='internvit_debug', embed_dim=192, depth=6, num_heads=6, image_size=336),
+    backbone=dict(variant='internvit_debug', weights='random', embed_dim=192, depth=6, num_heads=6, image_size=336),
     decode_head=dict(
         num_classes={{_base_.num_classes}}, channels=64, dropout_ratio=0.0, loss_decode=dict(
             avg_non_ignore=False, class_weight=[.88, .75, 3.63, .64, 1.7, 1.15, 3.32, 3.39, 1.49, 4.5, 6.66])),

@@ -1,10 +1,10 @@
 # A linear head on the frozen trunk of the demo: test mIoU 66.5 (docs/results.md).
 # 600 iterations x 8 images = 12 epochs of 400 images.
-# python tools/train.py THIS_FILE --cfg-options model.backbone.weights=work_dirs/demo/CHECKPOINT.pth
+# python tools/train.py configs/demo/linear_probing_internvit_debug_demo.py   (after python tools/demo.py)
 _base_ = ['../_base_/models/linear.py', '../_base_/datasets/demo.py', '../_base_/schedules/adamw_demo.py',
           '../_base_/runtime.py']
 model = dict(
-    backbone=dict(variant='internvit_debug'),
+    backbone=dict(variant='internvit_debug', weights='work_dirs/demo/iter_500.pth'),
     decode_head=dict(num_classes={{_base_.num_classes}}),
     data_preprocessor=dict(size={{_base_.crop_size}}),
     test_cfg=dict(mode='whole'))

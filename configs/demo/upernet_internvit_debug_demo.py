@@ -4,7 +4,7 @@
 _base_ = ['../_base_/models/upernet.py', '../_base_/datasets/demo.py', '../_base_/schedules/adamw_demo.py',
           '../_base_/runtime.py']
 model = dict(
-    backbone=dict(variant='internvit_debug'),
+    backbone=dict(variant='internvit_debug', weights='random'),
     decode_head=dict(num_classes={{_base_.num_classes}}, channels=64),
     auxiliary_head=dict(num_classes={{_base_.num_classes}}, channels=64),
     data_preprocessor=dict(size={{_base_.crop_size}}),

@@ -14,6 +14,15 @@ def add_config(parser: argparse.ArgumentParser) -> None:
                         help='overrides, as in model.backbone.frozen=True train_dataloader.batch_size=4')
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What the model starts from, how it counts, and where the data are."""
+    parser.add_argument('--weights', metavar='PATH|published|random',
+                        help='weights of the trunk, in place of those that the config names')
+    parser.add_argument('--numerics', metavar='NAME',
+                        help='published: every choice that a published figure rests on; fast: the right defaults')
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the data set, in place of that of the config')
+
+
 def add_launch(parser: argparse.ArgumentParser) -> None:
     """Where a run writes and how it is started."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')

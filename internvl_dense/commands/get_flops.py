@@ -15,6 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(prog='get_flops', description=__doc__)
     _options.add_config(parser)
+    _options.add_model(parser)
     parser.add_argument('--shape', type=int, nargs='+', default=None, metavar='PIXELS',
                         help='height and width, or one side of a square (default: the crop of the config)')
     return parser

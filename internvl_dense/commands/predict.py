@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='predict', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _options.add_config(parser)
+    _options.add_model(parser)
     parser.add_argument('checkpoint', help='checkpoint of a whole model')
     parser.add_argument('inputs', nargs='+', metavar='IMAGE|DIR|GLOB',
                         help='image files, folders (with all folders below) or quoted patterns such as "a/**/*.png"')
@@ -49,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from internvl_dense.data.prediction_files import PredictionFolder
     from internvl_dense.openmmlab import predictor
     from internvl_dense.openmmlab.configs import load_config
+    from internvl_dense.openmmlab.strict_load import checkpoint_file
 
     config = load_config(args)
     device = predictor.pick_device(args.device)
     out = Path(args.out or Path(config.work_dir) / 'predictions')
     found = find_images(args.inputs, skipped=PredictionFolder.result_folders(out))
+    args.checkpoint = checkpoint_file(args.checkpoint)
     folder = PredictionFolder(out, predictor.label_policy(config, args.checkpoint), args.opacity)
     folder.open(
         {**predictor.settings(config, args.checkpoint), 'images_below': str(found.root), 'opacity': args.opacity,

@@ -12,6 +12,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(prog='print_config', description=__doc__)
     _options.add_config(parser)
+    _options.add_model(parser)
     parser.add_argument('--strategy', metavar='NAME', help='also lay this strategy over the config')
     return parser
 

@@ -12,6 +12,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(prog='test', description=__doc__)
     _options.add_config(parser)
+    _options.add_model(parser)
     parser.add_argument('checkpoint', help='checkpoint of a whole model')
     _options.add_launch(parser)
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')

@@ -9,9 +9,15 @@ import torch
 from mmengine.registry import MODELS
 
 from internvl_dense.backbones.create import fill_weights, resolve_spec
+from internvl_dense.backbones.fingerprint import Origin
 from internvl_dense.backbones.internvit import FeatureMap, InternViT
+from internvl_dense.backbones.locate import PUBLISHED
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab import frozen_trunk
 from internvl_dense.training.precision import HEAD_DTYPE, trunk_dtype
+
+NO_WEIGHTS = ("model.backbone.weights is None: write 'published', the path of a file or folder, or 'random' to train "
+              'from random values')
 
 
 @MODELS.register_module(name=['InternViT', 'InternViT6B'])
@@ -23,10 +29,13 @@ class InternViTBackbone(InternViT):
 
     Args:
         variant: A registered variant.
-        weights: Checkpoint file or folder, or None for random values.
+        weights: Checkpoint file or folder, 'published' (looked for in $INTERNVL_DENSE_WEIGHTS and ./pretrained) or
+            'random'.
         dtype: 'fp32' or 'bf16', the precision of the trunk; maps leave it in fp32.
         allow_missing: Glob patterns of keys that the weights may lack.
         init_cfg: `dict(type='Pretrained', checkpoint=PATH)` means `weights=PATH`.
+        save_frozen: Keep a frozen trunk in checkpoints; without it they hold what was trained, and the checksum of the
+            weights that the trunk comes from.
         overrides: `patch_size`, `image_size` and fields of `BackboneSpec`.
         (all others): As for `internvl_dense.create_backbone`.
 
@@ -37,7 +46,7 @@ class InternViTBackbone(InternViT):
     def __init__(
         self,
         variant: str,
-        weights: str | None = None,
+        weights: str | None = PUBLISHED,
         dtype: str = 'fp32',
         allow_missing: Sequence[str] = (),
         init_cfg: dict[str, Any] | None = None,
@@ -48,6 +57,7 @@ class InternViTBackbone(InternViT):
         drop_path_rate: float = 0.0,
         checkpointing: str = 'none',
         return_cls: bool = False,
+        save_frozen: bool = False,
         **overrides: Any,
     ) -> None:
         spec = resolve_spec(variant, **overrides)
@@ -58,11 +68,13 @@ class InternViTBackbone(InternViT):
                 checkpointing=checkpointing, return_cls=return_cls, frozen=frozen,
             )
         self.to(trunk_dtype(dtype))
-        self.weights = _weights(weights, init_cfg)
+        self.weights = configured_weights(weights, init_cfg)
+        self.save_frozen = save_frozen
+        self.origin: Origin | None = None  # where the values come from, while they are those of a file
         self.allow_missing = tuple(allow_missing)
         self.is_init = False  # mmengine's name: whether init_weights() has run
         self.filled = False
-        self.register_load_state_dict_pre_hook(_mark_filled)
+        self.register_load_state_dict_pre_hook(_before_load)
         if device.type != 'meta':
             self.to_empty(device=device)
 
@@ -70,9 +82,12 @@ class InternViTBackbone(InternViT):
         """Fills the parameters from `weights`, or at random.
 
         Raises:
-            UserError: The weights do not fit.
+            UserError: `weights` is None, the file is not there, or it does not fit.
         """
-        fill_weights(self, self.weights, self.allow_missing)
+        if self.weights is None:
+            raise UserError(NO_WEIGHTS)
+        path = fill_weights(self, self.weights, self.allow_missing)
+        self.origin = None if path is None else Origin(path)
         self.is_init = self.filled = True
 
     def forward(self, image_B3HW: torch.Tensor) -> list[FeatureMap]:
@@ -86,18 +101,35 @@ class InternViTBackbone(InternViT):
         return [_to_head_dtype(output) for output in super().forward(image_B3HW)]
 
 
-def _weights(weights: str | None, init_cfg: dict[str, Any] | None) -> str | None:
+def configured_weights(weights: str | None, init_cfg: dict[str, Any] | None) -> str | None:
+    """What a config means by `weights` and `init_cfg` together.
+
+    Raises:
+        UserError: Both are given, or `init_cfg` is no checkpoint.
+    """
     if init_cfg is None:
         return weights
-    if init_cfg.get('type') != 'Pretrained' or weights is not None:
+    if init_cfg.get('type') != 'Pretrained' or weights not in (None, PUBLISHED):
         raise UserError(f"init_cfg {init_cfg} with weights={weights!r}: the backbone takes weights=PATH, or "
                         "init_cfg=dict(type='Pretrained', checkpoint=PATH), and only one of them")
     return str(init_cfg['checkpoint'])
 
 
-def _mark_filled(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+def _before_load(
+    module: torch.nn.Module, state: dict[str, Any], prefix: str, local_metadata: Mapping[str, Any], *_: Any
+) -> None:
+    """Notes that a state fills the trunk; a state without one gets the trunk that it was trained on."""
     assert isinstance(module, InternViTBackbone)
-    module.filled = module.filled or all(prefix + name in state for name, _ in module.named_parameters())
+    own = dict(module.named_parameters())
+    found = [name for name in own if prefix + name in state]
+    if not found and frozen_trunk.RECORD in local_metadata:
+        frozen_trunk.fill(module, local_metadata[frozen_trunk.RECORD], 'this checkpoint')
+        state.update({prefix + name: parameter.detach() for name, parameter in own.items()})
+    elif len(found) == len(own):
+        module.filled = True
+        name = found[0]
+        if state[prefix + name].data_ptr() != own[name].data_ptr():  # else it is its own, put there for completeness
+            module.origin = None
 
 
 def _to_head_dtype(output: FeatureMap) -> FeatureMap:

@@ -10,20 +10,28 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from internvl_dense.backbones.checkpoint import check_backbone_weights
 from internvl_dense.backbones.create import resolve_spec
 from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.backbones.locate import PUBLISHED, RANDOM, find_weights
 from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.data.checks import check_split
+from internvl_dense.data.class_names import read_class_names
 from internvl_dense.data.config_rules import check_geometry
 from internvl_dense.data.few_shot import read_list
 from internvl_dense.data.rules import Problem, format_problems
 from internvl_dense.data.split_files import SampleIndex
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab import frozen_trunk
+from internvl_dense.openmmlab.backbones import NO_WEIGHTS, configured_weights
+from internvl_dense.openmmlab.configs import published_batch
 from internvl_dense.openmmlab.dataset_labels import label_policy_of
 from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.registry import unknown
+from internvl_dense.safe_load import load_file
 
-SPEC_OPTIONS = frozenset(inspect.signature(BackboneSpec).parameters) - {'name'}
+# `weights` of a spec describes the published files; in a config it is a path.
+SPEC_OPTIONS = frozenset(inspect.signature(BackboneSpec).parameters) - {'name', 'weights'}
 WINDOW_KEYS = ('crop_size', 'stride')
 
 
@@ -42,7 +50,7 @@ def check_run(config: Config, splits: Sequence[str], check_data: int | None = No
         UserError: All errors at once, with the warnings behind them.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
-    found = list(config_problems(config))
+    found = [*config_problems(config), *(_numerics_problems(config) if 'train' in splits else ())]
     for split in dict.fromkeys(splits):
         found += data_problems(config, split, check_data)
     if any(problem.severity == 'error' for problem in found):
@@ -59,12 +67,12 @@ def config_problems(config: Config) -> Iterator[Problem]:
     if cls is None or not issubclass(cls, InternViT):
         return
     yield from _option_problems(backbone, cls)
-    yield from _weights_problems(backbone.get('weights'))
     try:
         spec = resolve_spec(backbone.get('variant', ''), **{k: backbone[k] for k in SPEC_OPTIONS & backbone.keys()})
     except UserError as error:
         yield _error('variant', str(error))
         return
+    yield from _weights_problems(config, spec)
     yield from _geometry_problems(config, spec.patch_size)
 
 
@@ -74,10 +82,43 @@ def _option_problems(backbone: dict[str, Any], cls: type) -> Iterator[Problem]:
         yield _error('option', unknown('option of model.backbone', key, allowed))
 
 
-def _weights_problems(weights: str | None) -> Iterator[Problem]:
-    if weights is not None and not pathlib.Path(weights).exists():
-        yield _error('weights', f'model.backbone.weights: no file or folder {weights}. Download it, or say where it '
-                                'is with --cfg-options model.backbone.weights=PATH (None trains from random values).')
+def _weights_problems(config: Config, spec: BackboneSpec) -> Iterator[Problem]:
+    """The weights of the trunk are on this machine, where a run is going to read them."""
+    checkpoint = config.get('resume') or config.get('load_from')
+    if isinstance(checkpoint, str) and frozen_trunk.record_of(load_file(checkpoint), checkpoint) is None:
+        return  # a whole model follows
+    backbone = config.model.backbone
+    try:
+        weights = configured_weights(backbone.get('weights', PUBLISHED), backbone.get('init_cfg'))
+        path = find_weights(spec, weights)
+        if path is not None and path.exists():
+            check_backbone_weights(spec, path, backbone.get('allow_missing', ()))
+    except UserError as error:
+        yield _error('weights', str(error))
+        return
+    if weights is None:
+        yield _error('weights', NO_WEIGHTS)
+    elif path is not None and not path.exists():
+        yield _error('weights', f'model.backbone.weights: no file or folder {path}. Say where it is with --weights '
+                                f'PATH (--weights {RANDOM} starts from random values).')
+
+
+def _numerics_problems(config: Config) -> Iterator[Problem]:
+    """A published figure rests on the whole batch, over which SyncBN normalises."""
+    try:
+        whole = published_batch(config)
+    except UserError as error:
+        yield _error('numerics', str(error))
+        return
+    if whole is None:
+        return
+    _, processes = planned_processes(config.get('launcher', 'none'))
+    batch = config.train_dataloader.batch_size
+    if batch * processes != whole:
+        yield _error(
+            'published_batch', f"numerics='published' rests on {whole} images in a step, over which SyncBN normalises; "
+            f'this run has {batch} x {processes} = {batch * processes}. Use a number of processes that divides {whole} '
+            f'and leave train_dataloader.batch_size out, or --numerics fast.')
 
 
 def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:
@@ -103,6 +144,9 @@ def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:
 def data_problems(config: Config, split: str, check_data: int | None) -> list[Problem]:
     """Files and labels of one split, against the classes of the head."""
     dataset_cfg = {**config[f'{split}_dataloader'].dataset, 'lazy_init': True}
+    names = dataset_cfg.get('metainfo', {}).get('classes')
+    if isinstance(names, str):  # else `completion` has read them
+        return [_error('classes', _class_names_fault(names))]
     try:
         dataset = DATASETS.build(dataset_cfg)
     except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
@@ -119,13 +163,26 @@ def data_problems(config: Config, split: str, check_data: int | None) -> list[Pr
     return check_split(index, max_files=check_data)
 
 
+def _class_names_fault(path: str) -> str:
+    """Why the names of the classes could not be read."""
+    try:
+        read_class_names(path)
+    except UserError as error:
+        return str(error)
+    return f'{path} appeared while the config was read; start again'
+
+
 def _index(dataset: Any) -> SampleIndex:
     names = tuple(read_list(pathlib.Path(dataset.ann_file))) if dataset.ann_file else None
     return SampleIndex(
         pathlib.Path(dataset.data_prefix['img_path']), pathlib.Path(dataset.data_prefix['seg_map_path']),
-        label_policy_of(dataset), image_suffixes=(dataset.img_suffix,), label_suffix=dataset.seg_map_suffix,
+        label_policy_of(dataset), image_suffixes=_endings(dataset.img_suffix), label_suffix=dataset.seg_map_suffix,
         names=names,
     )
+
+
+def _endings(suffix: Any) -> tuple[str, ...]:
+    return (suffix,) if isinstance(suffix, str) else tuple(suffix)
 
 
 def _error(rule: str, message: str) -> Problem:

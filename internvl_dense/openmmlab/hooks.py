@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from internvl_dense.backbones.internvit import InternViT
+from internvl_dense.openmmlab import checkpoint_meta
 from internvl_dense.openmmlab.strict_load import unwrap
 
 METRICS_FILE = 'metrics.json'
@@ -47,12 +48,23 @@ class ThroughputHook(Hook):
 
 @HOOKS.register_module()
 class MetricsFileHook(Hook):
-    """Writes the unrounded metrics of the last test to `metrics.json` in the work directory."""
+    """Writes the unrounded metrics of the last test to `metrics.json` in the work directory.
+
+    Its entry `run` says of which checkpoint they are, from which weights that was trained, and by which numerics.
+    """
+
+    _trained_from: Any = None
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint_meta.find(checkpoint, 'the checkpoint')
+        self._trained_from = saved['weights'] if saved else None
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         results = [metric.last_metrics for metric in runner.test_evaluator.metrics if hasattr(metric, 'last_metrics')]
         if results and results[0] is not None and is_main_process():
             path = os.path.join(runner.work_dir, METRICS_FILE)
+            run = {'checkpoint': runner.cfg.get('load_from'), 'trained_from': self._trained_from,
+                   'numerics': checkpoint_meta.numerics_of(runner.model)}
             with open(path, 'w', encoding='utf-8') as stream:
-                json.dump(results[0], stream, indent=1)
+                json.dump({**results[0], 'run': run}, stream, indent=1)
             runner.logger.info(f'metrics: {path}')

@@ -17,6 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab import frozen_trunk
 from internvl_dense.safe_load import MapLocation, load_file
 from internvl_dense.safe_types import HistoryBufferPlaceholder, InertPlaceholder, replace_placeholders
 
@@ -56,6 +57,7 @@ def load_from_local_safely(filename: str, map_location: MapLocation = None) -> A
             checkpoint[key] = _own_memory(checkpoint[key], seen)
     for path in CONFIG_TEXTS:
         _disarm(checkpoint, path)
+    frozen_trunk.announce(checkpoint, filename)
     return checkpoint
 
 

@@ -12,11 +12,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
-from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.errors import UserError, problems
 from internvl_dense.openmmlab.strict_load import unwrap
+from internvl_dense.openmmlab.trunks import find_trunks
 from internvl_dense.registry import unknown
 from internvl_dense.training.layer_decay import layer_decay_groups
+from internvl_dense.training.numerics import FAST
 from internvl_dense.training.precision import AUTOCAST_DTYPE
 
 OPTIONS = ('layer_decay_rate', 'decay_tokens')
@@ -40,7 +41,7 @@ class LayerDecayConstructor:
     Args:
         optim_wrapper_cfg: Config of the wrapper, with `optimizer` in it.
         paramwise_cfg: `layer_decay_rate` (1.0 is none) and `decay_tokens` (weight decay on position embedding and class
-            token, as the published recipes had it; False by default).
+            token; by default as the numerics of the model say).
 
     Raises:
         UserError: Unknown option.
@@ -56,11 +57,11 @@ class LayerDecayConstructor:
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = unwrap(model)
         optimizer = dict(self.wrapper.pop('optimizer'))
-        trunk, depth = find_trunk(model)
+        trunk, depth = trunk_and_depth(model)
         groups = layer_decay_groups(
             model.named_parameters(), trunk=trunk, depth=depth,
             rate=self.options.get('layer_decay_rate', 1.0), weight_decay=optimizer.get('weight_decay', 0.0),
-            decay_tokens=self.options.get('decay_tokens', False),
+            decay_tokens=self.options.get('decay_tokens', getattr(model, 'numerics', FAST).decay_tokens),
         )
         optimizer['params'] = [
             {'params': group.params, 'param_names': group.param_names, 'group_name': group.name,
@@ -72,14 +73,14 @@ class LayerDecayConstructor:
         return OPTIM_WRAPPERS.build(wrapper)
 
 
-def find_trunk(model: nn.Module) -> tuple[str, int]:
+def trunk_and_depth(model: nn.Module) -> tuple[str, int]:
     """Prefix and depth of the only InternViT in a model.
 
     Raises:
         UserError: The model holds none, or several.
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, InternViT)]
+    found = find_trunks(model)
     if len(found) != 1:
         raise UserError(f'layer-wise learning-rate decay needs one InternViT in the model, found {len(found)}')
-    name, module = found[0]
-    return (f'{name}.' if name else ''), module.depth
+    prefix, module = found[0]
+    return prefix, module.depth

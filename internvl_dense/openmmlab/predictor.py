@@ -18,10 +18,10 @@ from internvl_dense.backbones.fingerprint import file_sha256
 from internvl_dense.data.image_files import image_facts
 from internvl_dense.data.label_policy import LabelPolicy
 from internvl_dense.errors import UserError
-from internvl_dense.openmmlab import checkpoint_meta
+from internvl_dense.openmmlab import checkpoint_meta, frozen_trunk
 from internvl_dense.openmmlab.dataset_labels import config_label_policy
 from internvl_dense.openmmlab.pipelines import PIPELINE_ERRORS, rgb, step_type
-from internvl_dense.openmmlab.strict_load import load_model_state
+from internvl_dense.openmmlab.strict_load import load_model_state, state_of
 from internvl_dense.safe_load import load_file
 
 Image = npt.NDArray[np.uint8]
@@ -98,7 +98,8 @@ def load_predictor(config: Config, checkpoint: str, device: str | torch.device |
     loaded = load_file(checkpoint)
     with chosen:  # built where it will run: a large model is never held twice
         model = MODELS.build(config.model)
-    load_model_state(model, loaded.get('state_dict', loaded))
+    frozen_trunk.complete(loaded, model, checkpoint)
+    load_model_state(model, state_of(loaded, checkpoint), checkpoint)
     return Predictor(model.to(chosen).eval(), steps)
 
 

@@ -14,6 +14,8 @@ from mmengine.runner import BaseLoop, find_latest_checkpoint
 from mmengine.runner._flexible_runner import FlexibleRunner
 
 from internvl_dense.openmmlab import checkpoint_meta, logs
+from internvl_dense.openmmlab.completion import complete
+from internvl_dense.openmmlab.summary import first_line
 
 STRATEGY_OF_LAUNCHER = {'none': 'DenseSingle'}  # any other launcher starts several processes
 CPU_FRIENDLY_ENV: dict[str, Any] = {'dist_cfg': {}}
@@ -35,6 +37,7 @@ class DenseRunner(FlexibleRunner):
             # Decided here, so that a first run draws its weights and a resumed one does not.
             self._resume = latest_checkpoint(self.work_dir) or False
         self.strategy.checkpoint_follows = bool(self._resume or self._load_from)
+        self.strategy.reset_heads = tuple(self.cfg.get('reset_head') or ())
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> DenseRunner:
@@ -42,6 +45,7 @@ class DenseRunner(FlexibleRunner):
         cfg = cfg.copy() if isinstance(cfg, Config) else Config(dict(cfg))
         if cfg.get('env_cfg') is None:
             cfg['env_cfg'] = CPU_FRIENDLY_ENV
+        complete(cfg)
         if cfg.get('strategy') is None:
             launcher = cfg.get('launcher') or 'none'
             cfg['strategy'] = {'type': STRATEGY_OF_LAUNCHER.get(launcher, 'DenseDDP')}
@@ -50,6 +54,12 @@ class DenseRunner(FlexibleRunner):
         runner: DenseRunner = super().from_cfg(cfg)
         runner._compile = cfg.get('compile', False)  # which mmengine leaves out
         return runner
+
+    def build_strategy(self, *args: Any, **kwargs: Any) -> Any:
+        """As in mmengine; the first line of the log says where the weights come from."""
+        strategy = super().build_strategy(*args, **kwargs)
+        strategy.logger.info(first_line(self.cfg))
+        return strategy
 
     @functools.cached_property
     def config_text(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, cast
 
 import torch
 from mmengine.registry import MODELS
@@ -10,7 +11,9 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 
 from internvl_dense.dense.slide import slide_inference
-from internvl_dense.training.precision import LOSS_DTYPE, without_autocast
+from internvl_dense.openmmlab.head_configs import complete_heads
+from internvl_dense.training.numerics import AUXILIARY_INDEX, FAST, get_numerics
+from internvl_dense.training.precision import HEAD_DTYPE, LOSS_DTYPE, without_autocast
 
 Config = dict[str, Any]
 
@@ -20,18 +23,29 @@ class DenseSegmentor(EncoderDecoder):
     """EncoderDecoder whose neck and heads need no channels in the config: the backbone's `feature_info` gives them.
 
     Losses are computed in fp32 also under autocast. `test_cfg` takes mmseg's keys and `max_windows`, the number of
-    windows in one forward pass of sliding-window inference.
+    windows in one forward pass of sliding-window inference. `numerics` is a row of
+    `internvl_dense.training.numerics`: it fills in what the configs of the heads leave open.
     """
 
-    def __init__(self, backbone: Config, decode_head: Config, neck: Config | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Config, decode_head: Config, neck: Config | None = None, numerics: str = FAST.name,
+        **kwargs: Any,
+    ) -> None:
+        chosen = get_numerics(numerics)
         with torch.device('meta'):  # shapes only; the real one is built by the parent
             channels = MODELS.build(backbone).feature_info.channels
         if neck is not None and neck['type'] == 'ViTFeaturePyramid':
             neck = {'channels': channels[0], **neck}
         auxiliary = kwargs.get('auxiliary_head')
         if auxiliary is not None:
-            kwargs['auxiliary_head'] = _each(auxiliary, channels)
-        super().__init__(backbone=backbone, decode_head=_each(decode_head, channels), neck=neck, **kwargs)
+            index = chosen.frozen_auxiliary_index if backbone.get('frozen') else AUXILIARY_INDEX
+            kwargs['auxiliary_head'] = complete_heads(auxiliary, channels, chosen, in_index=index)
+        head = complete_heads(decode_head, channels, chosen)
+        with warnings.catch_warnings():
+            # mmseg recommends the other mean at every start; here it is a named choice.
+            warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
+            super().__init__(backbone=backbone, decode_head=head, neck=neck, **kwargs)
+        self.numerics = chosen
 
     def slide_inference(self, inputs: torch.Tensor, batch_img_metas: list[Config]) -> torch.Tensor:
         """Mean logits (B, C, H, W) over overlapping windows, run in batches of `test_cfg.max_windows`."""
@@ -59,22 +73,16 @@ class DenseSegmentor(EncoderDecoder):
 
     def _losses(self, head: Any, prefix: str, inputs: list[torch.Tensor], data_samples: list[Any]) -> Config:
         if type(head).loss is BaseDecodeHead.loss:
-            logits = head(inputs).to(LOSS_DTYPE)
+            logits = self._in_head_precision(head, inputs).to(LOSS_DTYPE)
             with without_autocast(logits.device.type):
                 losses = head.loss_by_feat(logits, data_samples)
         else:  # heads with a loss of their own decide for themselves
             losses = head.loss(inputs, data_samples, self.train_cfg)
         return {f'{prefix}.{name}': value for name, value in losses.items()}
 
-
-def _each(head: Any, channels: tuple[int, ...]) -> Any:
-    return [_sized(one, channels) for one in head] if isinstance(head, (list, tuple)) else _sized(head, channels)
-
-
-def _sized(head: Config, channels: tuple[int, ...]) -> Config:
-    """The head's config with `in_channels` taken from the maps that its `in_index` names."""
-    if 'in_channels' in head:
-        return head
-    index = head.get('in_index', -1)
-    found = [channels[i] for i in index] if isinstance(index, (list, tuple)) else channels[index]
-    return {**head, 'in_channels': found}
+    def _in_head_precision(self, head: Any, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Logits in fp32 throughout with `fp32_heads`, else in what autocast gives."""
+        if not self.numerics.fp32_heads:
+            return cast(torch.Tensor, head(inputs))
+        with without_autocast(inputs[0].device.type):
+            return cast(torch.Tensor, head([value.to(HEAD_DTYPE) for value in inputs]))

@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
+from internvl_dense.backbones.weight_files import WRAPPER_KEYS, shard_paths
 from internvl_dense.errors import UserError, problems
+from internvl_dense.registry import unknown
 
 SHOWN = 8
 # Older checkpoints keep the pyramid inside the backbone.
 LEGACY_PREFIXES = {f'backbone.up{i}.': f'neck.up{i}.' for i in range(1, 5)}
+CLASSIFIER = 'conv_seg'  # mmseg's name for the layer of a head whose outputs are the classes
+RESET = 'To train from it on other classes, start the layer of the classes afresh: --reset-head {heads}'
+
+
+@dataclasses.dataclass(frozen=True)
+class StateReport:
+    """What loading a whole model did.
+
+    Args:
+        source: The checkpoint.
+        parts: Tensors taken over by part, as in {'backbone': 580, 'decode_head': 12}.
+        renamed: How many of them had the name of an older layout.
+        reset: Prefixes that kept their initial values on request.
+    """
+
+    source: str
+    parts: Mapping[str, int]
+    renamed: int = 0
+    reset: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f'{self.source}: {sum(self.parts.values())} tensors, every one fits ('
+        text += ', '.join(f'{part} {count}' for part, count in self.parts.items()) + ')'
+        if self.renamed:
+            text += f'; {self.renamed} renamed from an older layout'
+        return text + (f'; afresh: {", ".join(self.reset)}' if self.reset else '')
+
+
+def checkpoint_file(path: str | os.PathLike[str]) -> str:
+    """The one file of a whole model: the path itself, or what a folder such as DeepSpeed's holds.
+
+    Raises:
+        UserError: The folder holds no weights, or several files.
+    """
+    if not os.path.isdir(path):
+        return os.fspath(path)
+    files = shard_paths(path)
+    if len(files) > 1:
+        raise UserError(f'{path} holds {len(files)} files; a whole model is one file: name it')
+    return str(files[0])
+
+
+def state_of(checkpoint: Any, source: str) -> Mapping[str, Any]:
+    """The state dict inside what a file holds: under `state_dict`, `module` (DeepSpeed) or `model`, or the whole.
+
+    Raises:
+        UserError: It is no mapping.
+    """
+    while isinstance(checkpoint, Mapping):
+        key = next((key for key in WRAPPER_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
+        if key is None:
+            return checkpoint
+        checkpoint = checkpoint[key]
+    raise UserError(f'{source} holds {type(checkpoint).__name__}; expected a state dict (name -> tensor)')
 
 
 def rename_legacy(key: str) -> str:
@@ -34,30 +94,63 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def load_model_state(
-    model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str = 'the checkpoint'
-) -> None:
+    model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str = 'the checkpoint',
+    reset_heads: Sequence[str] = (),
+) -> StateReport:
     """Copies a state into a model; every key and every shape must fit.
 
     Args:
         model: The model, or its distributed wrapper.
         state_dict: From a checkpoint; names of published segmentors are translated.
         source: What an error calls the checkpoint.
+        reset_heads: Heads whose classifier starts afresh, whatever the checkpoint has there.
 
     Raises:
-        UserError: Missing or unexpected keys, or other shapes; all are listed at once.
+        UserError: Missing or unexpected keys, or other shapes; all are listed at once. Or no such head.
     """
     model = unwrap(model)
     state = {rename_legacy(key): value for key, value in state_dict.items()}
     own = model.state_dict()
+    fresh = _reset(model, reset_heads)
+    state = {key: value for key, value in state.items() if not key.startswith(fresh)} if fresh else state
+    taken = Counter(key.partition('.')[0] for key in state)
+    state.update({key: value for key, value in own.items() if fresh and key.startswith(fresh)})
+    other = [key for key in own.keys() & state.keys() if _shape(state[key]) != _shape(own[key])]
     faults = [
         *_keys('missing in the checkpoint', own.keys() - state.keys()),
         *_keys('unknown to the model', state.keys() - own.keys()),
-        *_keys('of other shapes', (_shapes(key, state[key], own[key]) for key in own.keys() & state.keys()
-                                   if _shape(state[key]) != _shape(own[key]))),
+        *_keys('of other shapes', (_shapes(key, state[key], own[key]) for key in other)),
     ]
     if faults:
-        raise UserError(problems(f'{source} does not fit the model of this config', faults))
+        message = problems(f'{source} does not fit the model of this config', faults)
+        raise UserError('\n'.join([message, *_head_advice(other)]))
     model.load_state_dict(state)
+    renamed = sum(rename_legacy(key) != key.removeprefix('module.') for key in state_dict)
+    return StateReport(source, dict(taken), renamed, fresh)
+
+
+def _reset(model: nn.Module, heads: Sequence[str]) -> tuple[str, ...]:
+    """Draws the classifiers of heads anew; returns the prefixes of their keys."""
+    prefixes: list[str] = []
+    for name in heads:
+        if not hasattr(model, name) or name == 'backbone':
+            known = [part for part, _ in model.named_children() if part.endswith('head')]
+            raise UserError(f'--reset-head: {unknown("head", name, known)}')
+        head = model.get_submodule(name)
+        inner = [path for path, module in head.named_modules() if hasattr(module, CLASSIFIER)]
+        prefixes += ['.'.join(filter(None, (name, path, CLASSIFIER))) + '.' for path in inner] or [f'{name}.']
+        several: list[Any] = list(head) if isinstance(head, nn.ModuleList) else [head]
+        for module in several:
+            module.init_weights()
+    return tuple(prefixes)
+
+
+def _head_advice(other: Sequence[str]) -> list[str]:
+    """The way out where nothing but classifiers differ."""
+    heads = [key.partition('.')[0] for key in other if f'.{CLASSIFIER}.' in key]
+    if not heads or len(heads) < len(other):
+        return []
+    return [RESET.format(heads=' '.join(sorted(set(heads), reverse=True)))]
 
 
 def _shape(value: object) -> tuple[int, ...] | None:

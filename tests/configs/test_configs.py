@@ -2,72 +2,147 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from argparse import Namespace
 
 import pytest
 from mmengine.config import Config
 
+from internvl_dense.backbones.variants import VARIANTS
 from internvl_dense.openmmlab.configs import configs_root, find_config, load_config, strategies
 from internvl_dense.openmmlab.launch import build_model_on_meta
 from internvl_dense.openmmlab.summary import count_parameters
+from internvl_dense.zoo import ZOO
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 LEAVES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
 BASES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / '_base_').rglob('*.py'))
+BENCHMARKS = ('ade20k', 'coco_stuff164k')
+CELLS = [leaf for leaf in LEAVES if leaf.startswith(BENCHMARKS)]
 MAX_LEAF_LINES = 15
-# Total and trainable parameters without the auxiliary head, at 504 px with 150 classes, from the published models.
-PUBLISHED_COUNTS = {
-    'linear_probing_internvit_6b_224px_ade20k': (5_906_608_150, 486_550),
-    'head_tuning_internvit_6b_224px_ade20k': (6_341_498_518, 435_376_918),
-    'full_tuning_internvit_6b_224px_ade20k': (6_341_498_518, 6_341_498_518),
-    'few_shot_1of16_internvit_6b_224px_ade20k': (5_906_608_150, 5_906_608_150),
-}
+MAX_CELL_LINES = 6  # of a leaf that differs from another one in a fact
+SIX_B = ('internvit_6b_224px', *(f'internvit_6b_448px_{version}' for version in ('v1_0', 'v1_2', 'v1_5', 'v2_5')))
+RECIPES = ('linear_probing', 'head_tuning', 'full_tuning')
+# Total and trainable parameters without the auxiliary head, at 504 px with 150 classes, from the published models;
+# those of 45 blocks lack three blocks of 122,918,400.
+BLOCK = 122_918_400
+COUNTS = {'linear_probing': (5_906_608_150, 486_550), 'head_tuning': (6_341_498_518, 435_376_918),
+          'full_tuning': (6_341_498_518, 6_341_498_518), 'few_shot': (5_906_608_150, 5_906_608_150)}
+# One output of the layer of the classes: its weights and its bias.
+CLASS_WIDTH = {'linear_probing': 3201, 'head_tuning': 1537, 'full_tuning': 1537}
+TABLE_15 = 'arXiv 2412.05271, Table 15, not transcribed'
+NOT_PUBLISHED = 'not published'
 # Each folder of bases owns its top-level keys, so that any combination composes.
 OWNED = {
     'models': {'model'},
     'datasets': {'num_classes', 'crop_size', 'slide_stride', 'data_root', 'metainfo', 'train_pipeline', 'test_pipeline',
                  'tta_pipeline', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',
                  'test_evaluator'},
-    'schedules': {'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg'},
+    'schedules': {'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'epochs'},
     'strategies': {'strategy'},
 }
+COMPOSED = ('recipes', 'small_gpu.py')  # a model with its schedule and the runtime: everything but the data
 
 
-def load(leaf: str, *options: str) -> Config:
-    return load_config(Namespace(config=leaf, cfg_options=list(options)))
+@pytest.fixture(scope='module')
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder as a user brings it, without images."""
+    folder = tmp_path_factory.mktemp('own')
+    (folder / 'classes.txt').write_text('road\nsky\nsign symbol\n')
+    return folder
 
 
-def code_lines(text: str) -> int:
-    return sum(1 for line in text.splitlines() if line.strip() and not line.startswith('#'))
+def load(leaf: str, *options: str, data_root: pathlib.Path | None = None) -> Config:
+    return load_config(Namespace(config=leaf, cfg_options=list(options), data_root=data_root and str(data_root)))
+
+
+def code_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith('#')]
+
+
+def recipe_of(leaf: str) -> str:
+    return next(name for name in COUNTS if pathlib.Path(leaf).stem.startswith(name))
+
+
+def published_count(leaf: str) -> tuple[int, int]:
+    recipe, config = recipe_of(leaf), load(leaf)
+    spec = VARIANTS.get(config.model.backbone.variant)
+    trunk = (48 - spec.depth) * BLOCK
+    more = (config.num_classes - 150) * CLASS_WIDTH.get(recipe, 0)
+    total, trainable = COUNTS[recipe]
+    return total - trunk + more, trainable + more - (trunk if recipe in ('full_tuning', 'few_shot') else 0)
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
-def test_config_builds_without_memory(leaf):
-    model = build_model_on_meta(load(leaf))
+def test_config_builds_without_memory(leaf, own_data):
+    model = build_model_on_meta(load(leaf, data_root=own_data if leaf.startswith('own_data') else None))
     assert all(p.device.type == 'meta' for p in model.parameters())
-    stem = pathlib.Path(leaf).stem
-    if stem in PUBLISHED_COUNTS:
-        assert count_parameters(model) == PUBLISHED_COUNTS[stem]
+    if leaf.startswith('own_data'):
+        assert model.decode_head.num_classes == 3
 
 
-def test_every_published_count_has_its_config():
-    assert PUBLISHED_COUNTS.keys() <= {pathlib.Path(leaf).stem for leaf in LEAVES}
+@pytest.mark.parametrize('leaf', [leaf for leaf in CELLS if '300m' not in leaf])
+def test_the_6b_cells_have_the_published_counts(leaf):
+    assert count_parameters(build_model_on_meta(load(leaf))) == published_count(leaf)
 
 
-def test_the_45_block_trunk_has_its_published_count():
-    options = ['model.backbone.variant=internvit_6b_448px_v1_2']
-    model = build_model_on_meta(load('ade20k/full_tuning_internvit_6b_224px_ade20k.py', *options))
-    assert count_parameters(model) == (5_972_743_318, 5_972_743_318)
+def test_every_published_cell_is_there():
+    wanted = {f'{data}/{recipe}_{variant}_{data}.py'
+              for data, recipe, variant in itertools.product(BENCHMARKS, RECIPES, SIX_B)}
+    wanted |= {f'ade20k/few_shot_1of{n}_internvit_6b_224px_ade20k.py' for n in (16, 8, 4, 2, 1)}
+    wanted |= {f'ade20k/{recipe}_internvit_300m_448px_ade20k.py' for recipe in RECIPES}
+    assert set(CELLS) == wanted
+    assert len(CELLS) == 38
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_leaf_is_short_and_opens_with_result_and_arithmetic(leaf):
     text = (ROOT / leaf).read_text()
-    assert code_lines(text) <= MAX_LEAF_LINES
+    assert len(text.splitlines()) <= MAX_LEAF_LINES
     comment = ' '.join(line for line in text.splitlines() if line.startswith('#'))
     assert 'mIoU' in comment and 'iterations' in comment and 'images' in comment
+    assert f'configs/{leaf}' in comment  # the command
     assert 'import' not in text.replace('custom_imports', '')
+
+
+def test_no_leaf_is_a_near_copy():
+    """A leaf either states a whole recipe for its data, or inherits one and says what differs."""
+    for leaf in CELLS:
+        lines = code_lines((ROOT / leaf).read_text())
+        inherits = '_base_/' not in lines[0]
+        if inherits and 'few_shot_1of16' not in leaf:
+            assert len(lines) <= MAX_CELL_LINES, leaf
+    texts = {leaf: '\n'.join(code_lines((ROOT / leaf).read_text())) for leaf in LEAVES}
+    assert len(set(texts.values())) == len(texts)
+
+
+@pytest.mark.parametrize('leaf', CELLS)
+def test_reference_is_a_figure_or_says_why_there_is_none(leaf):
+    """The leaf says it itself: an inherited figure would be that of another model."""
+    text, config = (ROOT / leaf).read_text(), load(leaf)
+    assert sum(line.startswith('published = ') for line in text.splitlines()) == 1
+    stem, first = pathlib.Path(leaf).stem, text.splitlines()[0] + text.splitlines()[1]
+    if stem in ZOO:
+        assert config.published.mIoU == ZOO.get(stem).miou
+        assert f'mIoU {config.published.mIoU}' in first
+        assert config.published.images == 2000 and 'InternVL-MMDetSeg' in config.published.source
+        assert ZOO.get(stem).config == leaf.removesuffix('.py')
+    else:
+        assert config.published == (NOT_PUBLISHED if '300m' in stem else TABLE_15)
+        assert ('not published' if '300m' in stem else 'not transcribed') in first
+
+
+def test_every_published_model_has_its_cell():
+    assert {ZOO.get(name).config for name in ZOO.list()} <= {leaf.removesuffix('.py') for leaf in LEAVES}
+    assert len(ZOO.list()) == 8
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_published_figures_rest_on_published_numerics(leaf):
+    config = load(leaf)
+    states_a_figure = isinstance(config.get('published'), dict)
+    assert config.model.get('numerics', 'fast') == ('published' if states_a_figure else 'fast')
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
@@ -77,6 +152,7 @@ def test_stem_names_recipe_variant_and_dataset(leaf):
     assert stem.endswith(pathlib.Path(leaf).parts[0])
     probes = config.model.decode_head.type == 'LinearHead' and config.model.backbone.get('frozen', False)
     assert ('linear_probing' in stem) == probes
+    assert ('head_tuning' in stem) == (config.model.backbone.get('frozen', False) and not probes)
     assert config.work_dir == f'work_dirs/{stem}'
 
 
@@ -86,6 +162,8 @@ def test_bases_own_their_keys(base):
     keys = set(Config.fromfile(ROOT / base, import_custom_modules=False).keys())
     if kind in OWNED:
         assert keys <= OWNED[kind]
+    elif kind in COMPOSED:
+        assert not keys & OWNED['datasets']
     else:  # the runtime owns whatever no other folder does
         assert not keys & set().union(*OWNED.values())
 
@@ -106,6 +184,7 @@ def test_strategies_are_overlays():
 
 
 def test_config_is_found_by_short_name_and_misspelling_is_explained():
-    assert find_config('demo/upernet_internvit_debug_demo') == configs_root() / 'demo/upernet_internvit_debug_demo.py'
+    path = configs_root() / 'demo/upernet_internvit_debug_demo.py'
+    assert find_config('demo/upernet_internvit_debug_demo') == find_config('upernet_internvit_debug_demo') == path
     with pytest.raises(ValueError, match="Did you mean 'demo/upernet_internvit_debug_demo.py'"):
         find_config('demo/upernet_intervit_debug_demo.py')

@@ -57,7 +57,8 @@ def test(folder: pathlib.Path, data: pathlib.Path) -> dict[str, Any]:
 
 def frozen(folder: pathlib.Path, data: pathlib.Path) -> dict[str, Any]:
     """A linear head on a frozen trunk: parameters without gradient need no special flag of DDP."""
-    run = runner(tiny_runs.LINEAR, folder / 'frozen', data, model__decode_head__channels=None)
+    run = runner(tiny_runs.LINEAR, folder / 'frozen', data, model__decode_head__channels=None,
+                 model__backbone__weights='random')
     trunk = []
     run.call_hook = _with(run.call_hook, 'before_train', lambda: trunk.append(fingerprint(unwrap(run.model).backbone)))
     model = run.train()

@@ -107,8 +107,7 @@ def test_frozen_trunk_stays_as_it_is(first, data, tmp_path):
     process = tiny_runs.tool('train', tiny_runs.LINEAR, '--work-dir', work_dir, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     end = load_file(work_dir / 'iter_4.pth')
-    for key, value in trunk.items():
-        assert torch.equal(end['state_dict'][f'backbone.{key}'], value), key
+    assert not [key for key in end['state_dict'] if key.startswith('backbone.')]  # it comes from its weights again
     names = [name for group in end['optimizer']['param_groups'] for name in group['param_names']]
     heads = ['decode_head.conv_seg.bias', 'decode_head.conv_seg.weight', 'decode_head.norm.bias',
              'decode_head.norm.weight']
@@ -132,7 +131,8 @@ class ModeHook(Hook):
 
 
 def test_frozen_trunk_is_in_eval_mode_also_after_a_validation(data, tmp_path):
-    config = tiny_runs.tiny_config(tiny_runs.LINEAR, tmp_path, data, model__decode_head__channels=None)
+    config = tiny_runs.tiny_config(tiny_runs.LINEAR, tmp_path, data, model__decode_head__channels=None,
+                                   model__backbone__weights='random')
     runner, hook = build_runner(config), ModeHook()
     runner.register_hook(hook)
     runner.train()

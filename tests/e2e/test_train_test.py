@@ -35,7 +35,9 @@ def validated(run, iteration):
 
 def test_test_repeats_the_last_validation(first, tested):
     metrics = json.loads((tested / 'run' / 'metrics.json').read_text())
-    assert sorted(metrics) == sorted([*METRICS, 'per_class'])
+    assert sorted(metrics) == sorted([*METRICS, 'per_class', 'run'])
+    assert metrics['run'] == {'checkpoint': str(first.checkpoint), 'numerics': 'fast',
+                              'trained_from': {'path': 'random', 'sha256': None}}
     logged = validated(first, 4)
     ious = [row['IoU'] for row in metrics['per_class'].values() if row['IoU'] is not None]
     assert metrics['mIoU'] == pytest.approx(sum(ious) / len(ious), abs=1e-12)  # not rounded
@@ -74,10 +76,11 @@ def test_checkpoints(first):
     for name in names:
         meta = load_file(first.work_dir / name)['meta']
         assert meta['iter'] == int(re.findall(r'\d+', name)[-1])
-        assert meta['internvl_dense']['format'] == 1
+        assert meta['internvl_dense']['format'] == 2
         assert meta['internvl_dense']['variant'] == 'internvit_debug'
         assert meta['internvl_dense']['classes'][1] == 'horizontal stripes'
-        assert meta['internvl_dense']['weights'] is None
+        assert meta['internvl_dense']['weights'] == {'path': 'random', 'sha256': None}
+        assert meta['internvl_dense']['numerics'] == 'fast'
         torch.load(first.work_dir / name, weights_only=True)  # torch itself accepts it
 
 
@@ -87,7 +90,10 @@ def test_log_says_what_runs(first):
                      if not key.rsplit('.', 1)[-1].startswith(('running_', 'num_batches')))
     assert f'parameters: {parameters:,} trainable of {parameters:,}' in text
     assert 'backbone: internvit_debug, trained, maps after blocks (0, 1, 2, 3)' in text
-    assert '2 images in an optimizer step' in text and '4 iterations = 1.0 epochs' in text
+    assert '2 images in an optimizer step' in text and '4 iterations of 2 = 1.0 epochs of 4 iterations' in text
+    assert 'weights: RANDOM; numerics: fast' in text.splitlines()[0]
+    log = next(first.work_dir.glob('*/*.log')).read_text()
+    assert 'weights: RANDOM; numerics: fast' in log.splitlines()[0]
     rows = [row for row in tiny_runs.scalars(first.work_dir) if 'loss' in row]
     assert [row['step'] for row in rows] == [1, 2, 3, 4]
     assert all(row['img_per_s'] > 0 and np.isfinite(row['loss']) for row in rows)

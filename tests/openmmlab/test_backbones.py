@@ -19,7 +19,8 @@ from internvl_dense.backbones.create import create_backbone
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.errors import UserError
 
-CONFIG = {'type': 'InternViT', 'variant': 'internvit_debug', 'embed_dim': 8, 'num_heads': 2, 'image_size': 28}
+CONFIG = {'type': 'InternViT', 'variant': 'internvit_debug', 'weights': 'random', 'embed_dim': 8, 'num_heads': 2,
+          'image_size': 28}
 IMAGE = torch.zeros(1, 3, 28, 28)
 
 
@@ -76,6 +77,7 @@ def test_found_through_the_registries_of_mmseg_and_mmdet() -> None:
         ({'dtype': 'fp16'}, "Unknown dtype 'fp16'"),
         ({'init_cfg': {'type': 'Constant', 'val': 0}}, "init_cfg=dict(type='Pretrained', checkpoint=PATH)"),
         ({'init_cfg': {'type': 'Pretrained', 'checkpoint': 'a'}, 'weights': 'b'}, 'only one of them'),
+        ({'init_cfg': {'type': 'Pretrained', 'checkpoint': 'a'}, 'weights': 'random'}, 'only one of them'),
     ],
 )
 def test_mistakes_in_a_config_are_explained(options: dict[str, Any], message: str) -> None:
@@ -102,7 +104,7 @@ def test_shapes_can_be_asked_without_memory_and_without_weights() -> None:
 @pytest.mark.parametrize('by_init_cfg', [False, True])
 def test_weights_are_read_by_init_weights_only(weights: pathlib.Path, by_init_cfg: bool) -> None:
     pretrained = {'type': 'Pretrained', 'checkpoint': str(weights)}
-    model = build(init_cfg=pretrained) if by_init_cfg else build(weights=str(weights))
+    model = build(init_cfg=pretrained, weights=None) if by_init_cfg else build(weights=str(weights))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

@@ -26,9 +26,10 @@ DATASET = SimpleNamespace(
 
 
 def model_with(weights: pathlib.Path | None) -> nn.Module:
-    config = {'type': 'InternViT', 'variant': 'internvit_debug', 'weights': weights and str(weights)}
-    with torch.device('meta'):
-        return nn.ModuleDict({'backbone': MODELS.build(config), 'head': nn.Conv2d(1, 1, 1)})
+    config = {'type': 'InternViT', 'variant': 'internvit_debug', 'weights': str(weights) if weights else 'random'}
+    backbone = MODELS.build(config)
+    backbone.init_weights()
+    return nn.ModuleDict({'backbone': backbone, 'head': nn.Conv2d(1, 1, 1)})
 
 
 @pytest.fixture
@@ -41,8 +42,9 @@ def weights(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_variant_classes_and_policy() -> None:
     meta = checkpoint_meta.describe(model_with(None), DATASET, 'model = 1', None)
     assert meta == {
-        'format': 1, 'variant': 'internvit_debug', 'classes': ['road', 'tree'], 'palette': [[1, 2, 3], [4, 5, 6]],
-        'label_policy': {'ignore_index': 254, 'reduce_zero_label': True}, 'weights': None, 'config': 'model = 1',
+        'format': 2, 'variant': 'internvit_debug', 'classes': ['road', 'tree'], 'palette': [[1, 2, 3], [4, 5, 6]],
+        'label_policy': {'ignore_index': 254, 'reduce_zero_label': True}, 'weights': None, 'numerics': None,
+        'config': 'model = 1',
     }
     assert to_plain(meta) == meta
 
@@ -56,7 +58,8 @@ def test_a_model_without_internvit_and_a_data_set_without_classes() -> None:
 def test_weights_are_named_with_their_checksum(weights: pathlib.Path) -> None:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert checkpoint_meta.origin(model_with(weights), None) == {'path': str(weights), 'sha256': digest}
-    assert checkpoint_meta.origin(model_with(None), None) is None
+    assert checkpoint_meta.origin(model_with(None), None) == {'path': 'random', 'sha256': None}
+    assert checkpoint_meta.origin(nn.Conv2d(1, 1, 1), None) is None
     assert checkpoint_meta.origin(model_with(None), str(weights)) == {'path': str(weights), 'sha256': digest}
 
 
@@ -80,8 +83,8 @@ def test_checkpoints_of_other_software(checkpoint: Any) -> None:
 
 
 def test_a_later_format_asks_for_an_upgrade() -> None:
-    meta = {**checkpoint_meta.describe(model_with(None), DATASET, '', None), 'format': 2}
-    with pytest.raises(UserError, match='a.pth has format 2, this version reads 1: upgrade internvl-dense'):
+    meta = {**checkpoint_meta.describe(model_with(None), DATASET, '', None), 'format': 3}
+    with pytest.raises(UserError, match='a.pth has format 3, this version reads 2: upgrade internvl-dense'):
         checkpoint_meta.read({'meta': {checkpoint_meta.KEY: meta}}, 'a.pth')
 
 
@@ -107,6 +110,7 @@ def test_a_run_writes_it(demo_config: Callable[..., Config], tmp_path: pathlib.P
     build_runner(config).train()
     checkpoint = torch.load(tmp_path / 'work' / 'iter_1.pth', weights_only=True)
     meta = checkpoint_meta.read(checkpoint, 'iter_1.pth')
-    assert (meta['variant'], meta['weights']) == ('internvit_debug', None)
+    assert (meta['variant'], meta['weights']) == ('internvit_debug', {'path': 'random', 'sha256': None})
+    assert meta['numerics'] == 'fast'
     assert meta['classes'] == list(config.train_dataloader.dataset.metainfo.classes)
     assert "variant='internvit_debug'" in meta['config']

@@ -120,7 +120,7 @@ def test_options_that_contradict_each_other(demo_config: Load) -> None:
 
 def test_missing_weights(demo_config: Load) -> None:
     fault(demo_config('model.backbone.weights=absent/file.pth'),
-          'no file or folder absent/file.pth', '--cfg-options model.backbone.weights=PATH')
+          'no file or folder absent/file.pth', 'Say where it is with --weights PATH')
 
 
 def test_one_value_for_batch_norm(demo_config: Load) -> None:

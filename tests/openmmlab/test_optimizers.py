@@ -13,9 +13,10 @@ from torch import nn
 
 import internvl_dense.openmmlab  # noqa: F401  registers the constructor
 from internvl_dense.errors import UserError
-from internvl_dense.openmmlab.optimizers import Bf16OptimWrapper, find_trunk
+from internvl_dense.openmmlab.optimizers import Bf16OptimWrapper, trunk_and_depth
 
-BACKBONE = {'type': 'InternViT', 'variant': 'internvit_debug', 'embed_dim': 8, 'num_heads': 2, 'image_size': 28}
+BACKBONE = {'type': 'InternViT', 'variant': 'internvit_debug', 'weights': 'random', 'embed_dim': 8, 'num_heads': 2,
+            'image_size': 28}
 DEPTH = 4
 
 
@@ -65,8 +66,8 @@ def test_groups_reach_the_optimizer_with_their_rates_and_names() -> None:
 def test_depth_is_asked_from_the_backbone() -> None:
     wrapper = build_optim_wrapper(Model({'depth': 2}), wrapper_config(layer_decay_rate=0.5))
     assert wrapper.optimizer.param_groups[0]['lr'] == pytest.approx(1e-3 * 0.5**3)
-    assert find_trunk(Model({'depth': 2})) == ('parts.0.', 2)
-    assert find_trunk(MODELS.build(BACKBONE)) == ('', DEPTH)
+    assert trunk_and_depth(Model({'depth': 2})) == ('parts.0.', 2)
+    assert trunk_and_depth(MODELS.build(BACKBONE)) == ('', DEPTH)
 
 
 def test_by_default_all_layers_have_the_base_rate_and_tokens_do_not_decay() -> None:

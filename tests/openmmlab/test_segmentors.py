@@ -18,7 +18,8 @@ from mmseg.structures import SegDataSample
 import internvl_dense.openmmlab  # noqa: F401  registers the segmentor
 from internvl_dense.training.sync_bn import SyncBatchNorm32
 
-BACKBONE = {'type': 'InternViT', 'variant': 'internvit_debug', 'embed_dim': 8, 'num_heads': 2, 'image_size': 28}
+BACKBONE = {'type': 'InternViT', 'variant': 'internvit_debug', 'weights': 'random', 'embed_dim': 8, 'num_heads': 2,
+            'image_size': 28}
 LOSS = {'type': 'CrossEntropyLoss', 'avg_non_ignore': True}
 LINEAR = {'type': 'LinearHead', 'num_classes': 3, 'loss_decode': LOSS}
 FCN = {'type': 'FCNHead', 'num_classes': 3, 'channels': 4, 'num_convs': 1, 'in_index': 2,

@@ -14,7 +14,7 @@ from torch import nn
 import internvl_dense.openmmlab  # noqa: F401  before mmseg
 from internvl_dense.openmmlab.configs import load_config
 from internvl_dense.openmmlab.launch import build_model_on_meta
-from internvl_dense.openmmlab.optimizers import find_trunk
+from internvl_dense.openmmlab.optimizers import trunk_and_depth
 from internvl_dense.openmmlab.summary import count_parameters
 from internvl_dense.training.layer_decay import ParameterGroup, layer_decay_groups
 
@@ -39,7 +39,7 @@ def build(config: str, options: tuple[str, ...]) -> tuple[Config, nn.Module]:
 def groups_of(name: str, decay_tokens: bool) -> tuple[list[ParameterGroup], float]:
     """Groups of a case and the base learning rate, with the rates that its config names."""
     config, model = build(*CASES[name])
-    trunk, depth = find_trunk(model)
+    trunk, depth = trunk_and_depth(model)
     wrapper = config.optim_wrapper
     groups = layer_decay_groups(
         model.named_parameters(), trunk=trunk, depth=depth, rate=wrapper.paramwise_cfg.layer_decay_rate,

@@ -7,6 +7,6 @@ model = dict(
     backbone=dict(type='InternViT', out_indices='probe', frozen=True),
     decode_head=dict(
         type='LinearHead', norm_cfg=dict(type='SyncBN', requires_grad=True), align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, avg_non_ignore=True)),
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False)),
     train_cfg=dict(),
     test_cfg=dict(mode='slide'))

@@ -6,3 +6,4 @@ param_scheduler = [dict(type='WarmupPolyLR', max_iters=80000, warmup_iters=1500,
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=1000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+auto_scale_lr = dict(enable=False, base_batch_size=16)

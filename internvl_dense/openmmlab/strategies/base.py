@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from internvl_dense.openmmlab import frozen_trunk
 from internvl_dense.openmmlab.plain_state import hub_from_plain, hub_to_plain
-from internvl_dense.openmmlab.strict_load import load_model_state
+from internvl_dense.openmmlab.strict_load import load_model_state, state_of, unwrap
 from internvl_dense.safe_save import save_file
 
+logger = logging.getLogger('internvl_dense')
 StateDict = dict[str, Any]
 Callback = Callable[[StateDict], None]
 
@@ -22,9 +25,11 @@ class DenseStrategyMixin:
 
     Attributes:
         checkpoint_follows: Set by the runner: a whole checkpoint will be loaded, so pretrained weights are not.
+        reset_heads: Set by the runner: heads whose classifier does not come from that checkpoint.
     """
 
     checkpoint_follows = False
+    reset_heads: Sequence[str] = ()
     _source = 'the checkpoint'
     model: nn.Module
 
@@ -41,10 +46,11 @@ class DenseStrategyMixin:
             UserError: It does not fit the model.
         """
         def before_load(checkpoint: StateDict) -> None:
-            if 'state_dict' not in checkpoint:  # the names and tensors alone
-                weights = dict(checkpoint)
+            if 'state_dict' not in checkpoint:  # the names and tensors alone, or DeepSpeed's `module`
+                weights = dict(state_of(checkpoint, filename))
                 checkpoint.clear()
                 checkpoint['state_dict'] = weights
+            frozen_trunk.complete(checkpoint, self.model, filename)
             if callback is not None:
                 callback(checkpoint)
 
@@ -60,7 +66,14 @@ class DenseStrategyMixin:
         Raises:
             UserError: Keys or shapes differ.
         """
-        load_model_state(self.model, state_dict, self._source)
+        logger.info('%s', load_model_state(self.model, state_dict, self._source, self.reset_heads))
+
+    def model_state_dict(self) -> StateDict:
+        """State of the model without its wrapper: on the CPU, but for a trunk that will be left out of the file."""
+        left_out = frozen_trunk.omitted(self.model)
+        prefix = left_out[0] if left_out else None
+        state = unwrap(self.model).state_dict()
+        return {key: value if prefix and key.startswith(prefix) else value.cpu() for key, value in state.items()}
 
     def save_checkpoint(
         self,
@@ -72,7 +85,7 @@ class DenseStrategyMixin:
         callback: Callback | None = None,
     ) -> None:
         """Writes model, optimizer and schedules as plain data, under a temporary name until complete."""
-        checkpoint: StateDict = {'state_dict': self.model_state_dict()}  # type: ignore[attr-defined]
+        checkpoint: StateDict = {'state_dict': self.model_state_dict()}
         if save_optimizer and hasattr(self, 'optim_wrapper'):
             checkpoint['optimizer'] = self.optim_state_dict()  # type: ignore[attr-defined]
         if save_param_scheduler and hasattr(self, 'param_schedulers'):
@@ -81,6 +94,7 @@ class DenseStrategyMixin:
         checkpoint.setdefault('meta', {})['seed'] = self.seed  # type: ignore[attr-defined]
         if callback is not None:
             callback(checkpoint)
+        frozen_trunk.trim(checkpoint, self.model)
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = hub_to_plain(checkpoint['message_hub'])
         os.makedirs(os.path.dirname(filename) or '.', exist_ok=True)

@@ -17,8 +17,7 @@ from torch import nn
 
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab.processes import COMMAND, planned_processes
-from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin, StateDict, pick_backend
-from internvl_dense.openmmlab.strict_load import unwrap
+from internvl_dense.openmmlab.strategies.base import DenseStrategyMixin, pick_backend
 
 
 @STRATEGIES.register_module()
@@ -55,8 +54,3 @@ class DenseDDP(DenseStrategyMixin, DDPStrategy):
         if is_main_process():
             super().save_checkpoint(filename, **kwargs)
         dist.barrier()
-
-    def model_state_dict(self) -> StateDict:
-        """State of the wrapped model, without the wrapper's prefix."""
-        state: StateDict = unwrap(self.model).state_dict()
-        return state

@@ -1,0 +1,8 @@
+# Few-shot: all of InternViT-6B-224px and a linear head tuned on 1/1 of ADE20K: mIoU 57.2, single-scale.
+# 8 GPUs x 2 images x 80k iterations = 63 epochs of 20,210 images; 5,907 M parameters train.
+# tools/dist_train.sh configs/ade20k/few_shot_1of1_internvit_6b_224px_ade20k.py 8 --amp
+_base_ = ['few_shot_1of16_internvit_6b_224px_ade20k.py']
+published = dict(mIoU=57.2)
+train_dataloader = dict(dataset=dict(ann_file=''))
+param_scheduler = [dict(type='WarmupPolyLR', max_iters=80000, warmup_iters=1500, warmup_ratio=1e-6)]
+train_cfg = dict(max_iters=80000)

@@ -1,0 +1,6 @@
+# Linear probing of InternViT-300M-448px on ADE20K: mIoU not published.
+# 8 GPUs x 2 images x 80k iterations = 63 epochs of 20,210 images; 0.16 M of 304 M parameters train.
+# tools/dist_train.sh configs/ade20k/linear_probing_internvit_300m_448px_ade20k.py 8
+_base_ = ['linear_probing_internvit_6b_224px_ade20k.py']
+published = 'not published'
+model = dict(backbone=dict(variant='internvit_300m_448px'), numerics='fast')
