@@ -23,7 +23,7 @@ from tests import tiny_runs
 FOLDER = pathlib.Path(__file__).resolve().parent
 CONFIG = """# The model of {name}.pth.
 _base_ = ['../../configs/demo/linear_probing_internvit_debug_demo.py']
-model = dict(backbone=dict(depth=2, embed_dim=8, num_heads=2, image_size=70, frozen=False))
+model = dict(backbone=dict(depth=2, embed_dim=8, num_heads=2, image_size=70, frozen=False, weights='random'))
 """
 
 
