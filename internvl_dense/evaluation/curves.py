@@ -11,6 +11,7 @@ from internvl_dense.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Where mmengine's local logger writes inside a work directory: <start time>/vis_data/scalars.json, one JSON a line.
 SCALARS = '*/vis_data/scalars.json'
@@ -67,18 +68,31 @@ def draw_curves(source: str | Path, target: str | Path, title: str = '') -> Path
     panels = [(draw, found) for draw, found in ((_draw_loss, losses), (_draw_scores, scores)) if found]
     if not panels:
         raise UserError(f'{source}: neither loss nor mIoU was logged, only {sorted(curves)}')
-    # Figure and canvas rather than pyplot: no window system is looked for and no global state is left.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=FIGURE_INCHES, dpi=DOTS_PER_INCH, layout='constrained')
-    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    figure, rows = stacked_panels(len(panels), FIGURE_INCHES)
     for axes, (draw, found) in zip(rows, panels, strict=True):
         draw(axes, found)
-        axes.grid(alpha=0.3)
         axes.legend()
     rows[-1].set_xlabel('step')
     figure.suptitle(title)
+    return save_png(figure, target)
+
+
+def stacked_panels(count: int, inches: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of `inches` (width, height) with `count` panels one below the other over a common horizontal axis."""
+    # Figure and canvas rather than pyplot: no window system is looked for and no global state is left.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout='constrained')
+    rows: list[Axes] = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    for axes in rows:
+        axes.grid(alpha=0.3)
+    return figure, rows
+
+
+def save_png(figure: Figure, target: str | Path) -> Path:
+    """Writes a figure, with the folders above it; returns the file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(path))
