@@ -142,7 +142,7 @@ def test_second_run_installs_nothing(bootstrap, calls, checkout, monkeypatch, ca
     monkeypatch.setattr(bootstrap, 'headless_problem', lambda python: None)
     python = checkout / '.venv' / 'bin' / 'python'
     bootstrap.prepare(python)
-    assert len(calls) == 1 and calls[0][-2:] == ['--editable', f'{checkout}[openmmlab,dev]']
+    assert len(calls) == 1 and calls[0][-2:] == ['--editable', f'{checkout}[openmmlab,hub,dev]']
     assert str(checkout / 'constraints.txt') in calls[0]
     bootstrap.prepare(python)
     assert len(calls) == 1

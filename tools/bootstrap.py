@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = 'openmmlab,dev'
+EXTRAS = 'openmmlab,hub,dev'
 BIN = 'Scripts' if os.name == 'nt' else 'bin'
 
 

@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(prog='browse_dataset', description=__doc__)
     _options.add_config(parser)
+    _options.add_model(parser)
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='default: train')
     parser.add_argument('--out', metavar='DIR', help='folder for the sheets (default: work_dirs/CONFIG/browse)')
     parser.add_argument('--number', type=int, default=24, metavar='N',
