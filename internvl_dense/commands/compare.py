@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 EPILOG = """The reference is interpolated linearly between two of its points and never extrapolated: iterations of RUN
 before its first or after its last point are listed as outside the curve. Losses are compared as means over the same
 iterations of both; a mean counts once its window lies within the common range, or once at the end of a shorter range.
-Learning rates are compared where both were logged, as lr / lr_max if they differ by a constant factor; mIoU where both
-evaluated. Exit code: 0 if all that is comparable is inside, 1 if something is outside its tolerance, 2 for wrong
-input."""
+Learning rates and mIoU are compared where both were logged. Exit code: 0 if all that is comparable is inside, 1 if
+something is outside its tolerance, 2 for wrong input."""
 FOLDER = 'comparison'
 FILES = ('comparison.json', 'comparison.png')
 

@@ -51,7 +51,7 @@ class Point:
         run: Value as logged.
         reference: Value as logged, or between its neighbours.
         interpolated: Which of the two it is.
-        compared: What is compared, (run, reference): means of losses, rates, rates over their maximum, or mIoU.
+        compared: What is compared, (run, reference): means of losses, rates, or mIoU.
         deviation: Ratio of `compared` minus 1, for mIoU their difference in points.
         inside: Whether the deviation is within the tolerance; None where it is shown but not judged.
     """
@@ -130,7 +130,7 @@ def compare_curves(run: dict[str, Curve], reference: dict[str, Curve], rules: Ru
     """
     found = [
         _quantity('loss', rules.loss, run, reference, lambda points: _judge_losses(points, rules)),
-        _quantity('lr', rules.lr, run, reference, lambda points: _judge_rates(points, rules.lr)),
+        _rates(run, reference, rules.lr),
         _quantity('mIoU', rules.miou, run, reference, lambda points: _judge_scores(points, rules.miou)),
     ]
     if all(quantity.inside is None for quantity in found):
@@ -242,32 +242,36 @@ def _mean(values: list[float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
+def _rates(run: dict[str, Curve], reference: dict[str, Curve], tolerance: float) -> Quantity:
+    """The rate of the first parameter group, as both log it; else the base rate of the run, if that is the reference.
+
+    With layer-wise decay the two differ by a constant factor, and a published log may state either.
+    """
+    found = _quantity('lr', tolerance, run, reference, lambda points: _judge_rates(points, tolerance))
+    if found.inside is not False or not find_curve(run, 'base_lr') or find_curve(reference, 'base_lr'):
+        return found
+    base = {**run, 'lr': find_curve(run, 'base_lr')}
+    other = _quantity('lr', tolerance, base, reference, lambda points: _judge_rates(points, tolerance))
+    if not other.inside:
+        return found
+    note = 'the reference logged the base rate, and so is the run read'
+    return dataclasses.replace(other, notes=(*other.notes, note))
+
+
 def _judge_rates(points: list[Point], tolerance: float) -> _Judged:
-    equal = [point.iteration for point in points if not point.interpolated]
-    chosen = set(equal or (point.iteration for point in points))
+    equal = {point.iteration for point in points if not point.interpolated}
+    chosen = equal or {point.iteration for point in points}
     notes = [] if equal or not points else ['no iteration at which both were logged: judged at interpolated points']
-    plain = [_judge_rate(point, 1.0, 1.0, tolerance, point.iteration in chosen) for point in points]
-    judged = [point for point in plain if point.inside is not None]
-    if len(judged) < 2 or all(point.inside for point in judged):
-        return plain, notes
-    top, other_top = max(point.run for point in judged), max(point.reference for point in judged)
-    if not (top > 0 and other_top > 0):
-        return plain, notes
-    scaled = [_judge_rate(point, top, other_top, tolerance, point.iteration in chosen) for point in points]
-    if any(point.inside is False for point in scaled):
-        return plain, notes
-    return scaled, [*notes, (
-        f'the rate of the run is {top / other_top:.4g} times that of the reference throughout; compared is lr / lr_max '
-        f'({top:.4g} and {other_top:.4g}). With layer-wise decay a log states its first parameter group or the base '
-        f'rate; without it, the base rates differ'
-    )]
-
-
-def _judge_rate(point: Point, top: float, other_top: float, tolerance: float, judge: bool) -> Point:
-    compared = point.run / top, point.reference / other_top
-    deviation = _relative(*compared)
-    inside = _verdict(point, deviation, tolerance) if judge else None
-    return dataclasses.replace(point, compared=compared, deviation=deviation, inside=inside)
+    judged = [
+        dataclasses.replace(point, inside=_verdict(point, point.deviation, tolerance))
+        if point.iteration in chosen else point for point in points
+    ]
+    ratios = [1 + point.deviation for point in judged if point.inside is not None and math.isfinite(point.deviation)]
+    if len(ratios) > 1 and min(ratios) > 0 and max(ratios) / min(ratios) <= 1 + 2 * tolerance and min(
+            abs(ratio - 1) for ratio in ratios) > tolerance:
+        notes.append(f'the rate of the run is {ratios[-1]:.4g} times that of the reference throughout: another base '
+                     'rate, or another layer-wise decay')
+    return judged, notes
 
 
 def _judge_scores(points: list[Point], tolerance: float) -> _Judged:

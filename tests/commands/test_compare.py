@@ -138,7 +138,7 @@ def test_a_real_run_of_ours(folder):
         assert tiny_runs.train(tiny_runs.CONFIG, folder / name, data=data,
                                optim_wrapper__paramwise_cfg__layer_decay_rate=rate) == 0
     assert main(['a', 'a', '--out', 'same']) == 0
-    assert main(['a', 'b', '--out', 'other', '--loss-tolerance', '5', '--miou-tolerance', '100']) == 0
+    assert main(['a', 'b', '--out', 'other', '--loss-tolerance', '5', '--miou-tolerance', '100']) == 1  # the rate
     quantities = report(folder / 'other' / 'comparison.json')['quantities']
     assert [len(quantities[name]['points']) for name in ('loss', 'lr', 'mIoU')] == [4, 4, 2]
     assert f'{0.95 ** (tiny_runs.TINY_TRUNK["depth"] + 1):.4g} times' in quantities['lr']['notes'][0]

@@ -145,22 +145,30 @@ def test_a_rate_that_jumps_is_outside_from_there_on():
     assert found.leaving[0].compared == (found.leaving[0].run, found.leaving[0].reference)
 
 
-def test_rates_that_differ_by_a_constant_factor_are_compared_over_their_maximum():
-    factor = 0.95**49  # first group of 48 blocks with layer-wise decay
-    found = compared(scaled(curves(last=4000), 'lr', factor), curves())['lr']
-    assert found.inside
-    assert any('0.08099 times that of the reference throughout' in note and 'lr / lr_max' in note
-               for note in found.notes)
-    assert max(point.compared[0] for point in found.points) == max(point.compared[1] for point in found.points) == 1.0
+def test_another_base_rate_is_outside_and_its_factor_is_said():
+    found = compared(scaled(curves(last=4000), 'lr', 2.0), curves())['lr']
+    assert found.inside is False
+    assert found.notes == ('the rate of the run is 2 times that of the reference throughout: another base rate, or '
+                           'another layer-wise decay',)
     assert not compared(curves(), curves())['lr'].notes
     one = compared({'lr': {50: 2e-5}}, {'lr': {50: 1e-5}})['lr']
     assert one.inside is False and one.leaving[0].deviation == pytest.approx(1.0)
 
 
+def test_a_log_of_the_base_rate_is_compared_with_that_of_the_run():
+    """With layer-wise decay the first group of 48 blocks has 0.95 ** 49 of it."""
+    run = {**scaled(curves(), 'lr', 0.95**49), 'base_lr': curves()['lr']}
+    found = compared(run, curves())['lr']
+    assert found.inside and any('base rate' in note for note in found.notes)
+    same = compared(run, scaled(curves(), 'lr', 0.95**49))['lr']
+    assert same.inside and not same.notes
+    assert compared(run, scaled(curves(), 'lr', 0.5))['lr'].inside is False
+
+
 def test_rates_as_printed_with_four_digits_are_inside():
     printed = {'lr': {at: float(f'{value:.3e}') for at, value in curves()['lr'].items()}}
     assert compared(curves(), printed)['lr'].inside
-    assert compared(scaled(curves(), 'lr', 0.0809947), printed)['lr'].inside
+    assert compared(scaled(curves(), 'lr', 0.0809947), printed)['lr'].inside is False
 
 
 def test_a_lost_loss_is_outside_at_once_and_in_no_mean():
