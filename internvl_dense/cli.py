@@ -13,14 +13,18 @@ from internvl_dense.registry import unknown
 # Command -> what it does, in the order in which a user meets them.
 COMMANDS = {
     'demo': 'make sample data, train, test and draw: a few minutes on a CPU',
+    'fetch': 'download published weights, once, on a machine with network',
+    'prepare-data': 'unpack and convert ADE20K, COCO-Stuff 164k or COCO from the archives you have',
     'train': 'train a model from a config',
     'test': 'test a checkpoint: table of classes, mIoU, metrics.json',
+    'reproduce': 'test a published model against its published figure',
+    'compare': 'compare the curves of a run with a published log',
     'predict': 'segment images, folders or globs',
     'browse-dataset': 'draw what a config feeds to the model',
     'print-config': 'print a config with its bases and overrides resolved',
     'list-models': 'list the backbone variants',
     'get-flops': 'count the operations of a model',
-    'convert-checkpoint': 'translate weights between layouts',
+    'convert-checkpoint': 'translate weights between layouts, or into plain data',
     'few-shot-list': 'write a seeded list of a share of the images',
 }
 

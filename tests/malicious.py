@@ -245,6 +245,12 @@ def _opcodes(builder: Builder) -> None:
                     name('argparse', 'Namespace') + NONE + EMPTY_DICT + entry + TUPLE2 + BUILD)
 
 
+# Keys of `build_aimed`.
+AIMED = ('config_item', 'config_argument', 'config_state', 'config_class_entry', 'config_class_state',
+         'loss_scaler_class_entry', 'loss_scaler_class_state', 'zero_stage_class_entry', 'zero_stage_class_state',
+         'zero_stage_text', 'zero_stage_size', 'config_number', 'config_call')
+
+
 def build_aimed(folder: pathlib.Path) -> dict[str, Malicious]:
     """Files that misuse the accepted names of config objects and of DeepSpeed."""
     builder = Builder(folder)

@@ -109,7 +109,8 @@ def normal(requirement: str) -> str:
 
 def test_every_dependency_of_the_checks_is_pinned():
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    asked = [*project['dependencies'], *(r for e in ('openmmlab', 'hub', 'dev') for r in project['optional-dependencies'][e])]
+    extras = [project['optional-dependencies'][name] for name in ('openmmlab', 'hub', 'dev')]
+    asked = [*project['dependencies'], *(requirement for extra in extras for requirement in extra)]
     lines = [line for line in (ROOT / 'constraints.txt').read_text().splitlines() if line and not line.startswith('#')]
     pins = dict(line.split('==') for line in lines)
     pinned = {normal(name) for name in pins}

@@ -22,9 +22,7 @@ from tests import malicious
 KEYS = ('os_system', 'exec', 'eval', 'popen', 'numpy_runstring', 'load_from_bytes', 'import', 'numpy_load', 'legacy',
         'legacy_header', 'legacy_tar', 'zip_in_zip', 'in_optimizer', 'named_safetensors', 'protocol_0', 'protocol_4',
         'getattr_globals', 'getattr_class', 'sys_modules', 'setstate', 'build_class')
-AIMED = ('config_item', 'config_argument', 'config_state', 'config_class_entry', 'config_class_state',
-         'loss_scaler_class_entry', 'loss_scaler_class_state', 'zero_stage_class_entry', 'zero_stage_class_state',
-         'zero_stage_text', 'zero_stage_size', 'config_number', 'config_call')
+AIMED = malicious.AIMED
 
 
 @pytest.fixture(scope='module')

@@ -76,17 +76,18 @@ def test(config: Any, checkpoint: Any, work_dir: pathlib.Path, *arguments: Any, 
 test.__test__ = False  # type: ignore[attr-defined]
 
 
-def tool(name: str, *arguments: Any, launcher: Sequence[Any] = (), cwd: pathlib.Path) -> subprocess.CompletedProcess:
+def tool(name: str, *arguments: Any, launcher: Sequence[Any] = (), cwd: pathlib.Path, timeout: float = 300
+         ) -> subprocess.CompletedProcess:
     """A file of `tools/` as a user starts it, in a process of its own."""
-    return python(ROOT / 'tools' / f'{name}.py', *arguments, launcher=launcher, cwd=cwd)
+    return python(ROOT / 'tools' / f'{name}.py', *arguments, launcher=launcher, cwd=cwd, timeout=timeout)
 
 
-def python(script: pathlib.Path, *arguments: Any, launcher: Sequence[Any] = (), cwd: pathlib.Path
+def python(script: pathlib.Path, *arguments: Any, launcher: Sequence[Any] = (), cwd: pathlib.Path, timeout: float = 300
            ) -> subprocess.CompletedProcess:
     """A script in a process of its own, or in several where a launcher module comes first."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, *map(str, launcher), str(script), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def torchrun(processes: int) -> list[str]:

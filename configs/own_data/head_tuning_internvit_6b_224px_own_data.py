@@ -1,4 +1,4 @@
-# Head tuning (frozen InternViT-6B-224px, UperNet of 256 channels) on your images: mIoU depends on them. One GPU of 24 GB.
+# Head tuning (frozen InternViT-6B-224px, UperNet of 256 channels) on your images: mIoU depends on them. One GPU.
 # 100 epochs in iterations of 2 images, 8 of them accumulated to 16 images a step.
 # python tools/train.py configs/own_data/head_tuning_internvit_6b_224px_own_data.py --data-root FOLDER --amp
 _base_ = ['../_base_/small_gpu.py', '../_base_/datasets/own_data.py']

@@ -44,9 +44,11 @@ def set_data_root(config: Config, root: str) -> None:
         dataset.data_root = root
         if isinstance(dataset.get('metainfo', {}).get('classes'), str):
             dataset.metainfo.classes = str(pathlib.Path(root, FILE))
-    for head in _heads(config):
-        if isinstance(head.get('num_classes'), str):
-            head.num_classes = str(pathlib.Path(root, FILE))
+    if 'data_root' in config:
+        config.data_root = root
+    for place in (config, *_heads(config)):
+        if isinstance(place.get('num_classes'), str):
+            place.num_classes = str(pathlib.Path(root, FILE))
 
 
 def _datasets(config: Config) -> Iterator[Any]:
@@ -68,10 +70,10 @@ def _complete_classes(config: Config) -> None:
         if isinstance(path, str) and pathlib.Path(path).is_file():
             names = read_class_names(path)
             dataset.metainfo = {'classes': names, 'palette': [list(colour) for colour in default_palette(len(names))]}
-    for head in _heads(config):
-        path = head.get('num_classes')
+    for place in (config, *_heads(config)):
+        path = place.get('num_classes')
         if isinstance(path, str) and pathlib.Path(path).is_file():
-            head.num_classes = len(read_class_names(path))
+            place.num_classes = len(read_class_names(path))
 
 
 def iterations_per_epoch(config: Config) -> int | None:

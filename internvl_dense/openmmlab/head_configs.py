@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.registry import MODELS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
 
 from internvl_dense.data.class_names import read_class_names
+from internvl_dense.openmmlab import ops_fallback
 from internvl_dense.training.numerics import Numerics
 
 Config = dict[str, Any]
@@ -25,13 +26,23 @@ def complete_heads(
         channels: Of the maps that the backbone gives.
         numerics: Decides over which pixels a cross entropy is averaged.
         in_index: Map that is read where the config names none; None leaves that to the head.
+
+    Raises:
+        UserError: No such file of class names, or a head that was imported before its operators.
     """
     if isinstance(heads, (list, tuple)):
         return [complete_heads(head, channels, numerics, in_index) for head in heads]
     head = heads if in_index is None else {'in_index': in_index, **heads}
+    ops_fallback.require_operators(_class_of(head))
     if isinstance(head.get('num_classes'), str):
         head = {**head, 'num_classes': len(read_class_names(head['num_classes']))}
     return _with_mean(_sized(head, channels), numerics)
+
+
+def _class_of(head: Config) -> type:
+    kind = head['type']
+    cls = kind if isinstance(kind, type) else MODELS.get(kind)
+    return cls if isinstance(cls, type) else object  # an unknown name is explained where the head is built
 
 
 def _sized(head: Config, channels: Sequence[int]) -> Config:
@@ -45,9 +56,7 @@ def _sized(head: Config, channels: Sequence[int]) -> Config:
 
 def _with_mean(head: Config, numerics: Numerics) -> Config:
     """With the mean of its cross entropies filled in."""
-    kind = head['type']
-    cls = kind if isinstance(kind, type) else MODELS.get(kind)
-    if 'loss_decode' not in head and getattr(cls, 'loss', None) is not BaseDecodeHead.loss:
+    if 'loss_decode' not in head and getattr(_class_of(head), 'loss', None) is not BaseDecodeHead.loss:
         return head  # heads with a loss of their own need not know this one
     loss = head.get('loss_decode') or {'type': CROSS_ENTROPY}
     if isinstance(loss, (list, tuple)):

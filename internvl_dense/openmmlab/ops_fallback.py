@@ -16,6 +16,10 @@ from typing import NoReturn
 from internvl_dense.errors import UserError
 
 NAME = 'mmcv._ext'
+MODELS = 'mmseg.models'
+# Its modules that look up operators, or mmdetection's models, while they are imported.
+USERS = frozenset(f'{MODELS}.decode_heads.{name}_head' for name in (
+    'cc', 'mask2former', 'maskformer', 'point', 'psa', 'san'))
 BUILD = 'MAX_JOBS=8 pip install --no-cache-dir --no-build-isolation onedl-mmcv'
 
 
@@ -38,21 +42,30 @@ def _version() -> str:
 def install() -> bool:
     """Puts the stand-in in place; does nothing where mmcv is compiled or the stand-in is there.
 
+    Where mmseg's models were imported before, the heads that looked operators up stay without them for good; see
+    `require_operators`. All others work.
+
     Returns:
         Whether the stand-in was installed by this call.
-
-    Raises:
-        UserError: mmseg's or mmdet's models were imported before, with their operators missing for good.
     """
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
         return False
-    late = [name for name in ('mmseg.models', 'mmdet.models') if name in sys.modules]
-    if late:
-        raise UserError(f'{late[0]} was imported before internvl_dense.openmmlab, so its heads lack the operators of '
-                        'mmcv.ops. Import internvl_dense.openmmlab first (in your script, or in custom_imports of the '
-                        'config before anything else).')
     extension = _Extension(NAME)
     extension.__spec__ = importlib.machinery.ModuleSpec(NAME, None)  # find_spec() is asked for it
     extension.get_compiler_version = extension.get_compiling_cuda_version = _version  # type: ignore[attr-defined]
+    extension.came_late = MODELS in sys.modules  # type: ignore[attr-defined]
     sys.modules[NAME] = extension
     return True
+
+
+def require_operators(head: type) -> None:
+    """Refuses a head that was imported before the operators it uses.
+
+    Raises:
+        UserError: It was, so parts of it are missing and it would do something else than its name says.
+    """
+    late = getattr(sys.modules.get(NAME), 'came_late', False) is True
+    if late and any(cls.__module__ in USERS for cls in head.__mro__):
+        raise UserError(f'{MODELS} was imported before internvl_dense.openmmlab, so {head.__name__} lacks the '
+                        'operators of mmcv.ops. Import internvl_dense.openmmlab first (in your script, or in '
+                        'custom_imports of the config before anything else).')

@@ -55,7 +55,7 @@ def checkpoint_file(path: str | os.PathLike[str]) -> str:
     """
     if not os.path.isdir(path):
         return os.fspath(path)
-    files = shard_paths(path)
+    files = shard_paths(os.fspath(path))
     if len(files) > 1:
         raise UserError(f'{path} holds {len(files)} files; a whole model is one file: name it')
     return str(files[0])

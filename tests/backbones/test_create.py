@@ -52,7 +52,7 @@ def test_random_weights_are_drawn_and_logged(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO, logger='internvl_dense'):
         torch.manual_seed(0)
         model = create_backbone(NAME)
-    assert 'internvit_debug: no weights given, initialised at random' in caplog.text
+    assert 'internvit_debug: RANDOM weights, no file was loaded' in caplog.text
     assert all(p.isfinite().all() for p in model.parameters())
     assert model.pos_embed.std() > 0.01
     torch.manual_seed(0)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
@@ -52,21 +51,23 @@ def test_seeds_and_shares(root, tmp_path):
     assert sorted(d) == NAMES
 
 
-def test_the_command_in_the_config_makes_what_the_config_reads(root, tmp_path, repo_root):
-    """The documented command line, run on 40 images, then the training set of the config."""
-    text = (repo_root / 'configs' / f'{CONFIG}.py').read_text()
-    line = next(line for line in text.splitlines() if 'few_shot_list.py' in line)
-    words = shlex.split(line.partition('few_shot_list.py ')[2].replace('$A', str(root)))
-    assert main(words) == 0
-    config = tiny_runs.load_config(tiny_runs.Namespace(config=CONFIG))
-    assert f'A={config.data_root};' in line
+def test_the_command_makes_the_list_of_the_config_and_the_config_reads_it(tmp_path, repo_root):
+    """On files named as those of ADE20K: the list of the repository, and the training set that the config builds."""
+    for folder, suffix in (('images', '.jpg'), ('annotations', '.png')):
+        (tmp_path / folder / 'training').mkdir(parents=True)
+        for number in range(1, 20_211):
+            (tmp_path / folder / 'training' / f'ADE_train_{number:08d}{suffix}').touch()
+    assert make(tmp_path, 16, '--out', tmp_path / '1of16_seed0.txt') == 0
+    shipped = repo_root / 'configs' / 'ade20k' / 'few_shot' / '1of16_seed0.txt'
+    assert (tmp_path / '1of16_seed0.txt').read_bytes() == shipped.read_bytes()
+    config = tiny_runs.load_config(tiny_runs.Namespace(config=CONFIG, data_root=str(tmp_path)))
     init_default_scope('mmseg')
-    dataset = DATASETS.build({**config.train_dataloader.dataset, 'data_root': str(root), 'pipeline': []})
+    dataset = DATASETS.build({**config.train_dataloader.dataset, 'pipeline': []})
     found = [dataset.get_data_info(index) for index in range(len(dataset))]
-    expected = few_shot_names(NAMES, '1/16')
-    assert [info['img_path'] for info in found] == [str(root / f'images/training/{name}.jpg') for name in expected]
+    assert [info['img_path'] for info in found] == [
+        str(tmp_path / f'images/training/{name}.jpg') for name in listed(shipped)]
     assert [info['seg_map_path'] for info in found] == [
-        str(root / f'annotations/training/{name}.png') for name in expected]
+        str(tmp_path / f'annotations/training/{name}.png') for name in listed(shipped)]
 
 
 def test_mmseg_reads_exactly_the_listed_images_also_in_folders(tmp_path):

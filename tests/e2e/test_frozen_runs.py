@@ -31,8 +31,8 @@ def frozen(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('frozen')
     for number, name in enumerate(('trunk', 'other')):
         save_file(random_state(TINY, seed=number), folder / f'{name}.pth')
-    code = tiny_runs.train(tiny_runs.LINEAR, folder / 'run', '--weights', folder / 'trunk.pth', data=data, **NO_CHANNELS)
-    assert code == 0
+    assert tiny_runs.train(tiny_runs.LINEAR, folder / 'run', '--weights', folder / 'trunk.pth', data=data,
+                           **NO_CHANNELS) == 0
     return SimpleNamespace(folder=folder, trunk=folder / 'trunk.pth', other=folder / 'other.pth',
                            checkpoint=folder / 'run' / 'iter_4.pth')
 
@@ -76,8 +76,9 @@ def test_another_trunk_is_refused(frozen, data, tmp_path, capsys, command):
                  frozen.other, *options]
         code = run(lambda: predict_command.main([str(word) for word in words]))
     else:
-        code = tiny_runs.train(tiny_runs.LINEAR, tmp_path / 'run', command, frozen.checkpoint, '--weights', frozen.other,
-                               data=data, train_cfg__max_iters=6, **NO_CHANNELS)
+        words = [command, frozen.checkpoint, '--weights', frozen.other]
+        code = tiny_runs.train(tiny_runs.LINEAR, tmp_path / 'run', *words, data=data, train_cfg__max_iters=6,
+                               **NO_CHANNELS)
     error = capsys.readouterr().err
     assert code == 2
     assert f'{frozen.other} is not the trunk' in error and file_sha256(frozen.trunk) in error
@@ -117,7 +118,8 @@ def test_moving_average_leaves_the_trunk_out_too_and_resumes(frozen, data, tmp_p
 
 
 def test_random_trunks_and_whole_copies_stay_in_the_checkpoint(frozen, data, tmp_path):
-    for name, weights, more in (('random', 'random', {}), ('kept', frozen.trunk, {'model__backbone__save_frozen': True})):
+    kept = {'model__backbone__save_frozen': True}
+    for name, weights, more in (('random', 'random', {}), ('kept', frozen.trunk, kept)):
         assert tiny_runs.train(tiny_runs.LINEAR, tmp_path / name, '--weights', weights, data=data, **NO_CHANNELS,
                                **more) == 0
         checkpoint = load_file(tmp_path / name / 'iter_4.pth')

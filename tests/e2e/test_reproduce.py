@@ -135,8 +135,7 @@ def test_a_config_without_a_figure_is_refused(published, tmp_path, capsys):
 def test_a_published_model_is_looked_for_and_its_checksum_compared(published, tmp_path, capsys, monkeypatch):
     config = write_cell(tmp_path / 'tiny_zoo.py', round(published.figure, 1))
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
-    found = [word for word in arguments(published, tmp_path / 'run')]
-    del found[:2]
+    found = arguments(published, tmp_path / 'run')[2:]
     row = ReleasedModel('tiny_zoo', str(tmp_path), 'tiny', round(published.figure, 1), sha256='0' * 64)
     monkeypatch.setitem(ZOO._items, 'tiny_zoo', row)
     assert call(config, *found) == 2

@@ -39,7 +39,7 @@ from tests.openmmlab.loading_entries import (
 MALICIOUS = ('os_system', 'exec', 'eval', 'popen', 'numpy_runstring', 'load_from_bytes', 'import', 'numpy_load',
              'legacy', 'legacy_header', 'legacy_tar', 'zip_in_zip', 'in_optimizer', 'named_safetensors', 'protocol_0',
              'protocol_4', 'getattr_globals', 'getattr_class', 'sys_modules', 'setstate', 'build_class',
-             'in_message_hub', 'in_runtime_info', 'in_param_schedulers', 'in_meta')
+             'in_message_hub', 'in_runtime_info', 'in_param_schedulers', 'in_meta', *malicious.AIMED)
 ADDRESSES = ('http://host/a.pth', 'https://host/a.pth', 'pavi://a', 's3://bucket/a.pth', 'open:s3://bucket/a.pth',
              'petrel://a', 'modelzoo://resnet50', 'torchvision://resnet50', 'open-mmlab://resnet50',
              'openmmlab://resnet50', 'mmcls://resnet50')
@@ -68,7 +68,7 @@ def files(
 ) -> Iterator[dict[str, malicious.Malicious]]:
     folder = tmp_path_factory.mktemp('malicious')
     sys.path.insert(0, str(folder))
-    built = malicious.build(folder)
+    built = {**malicious.build(folder), **malicious.build_aimed(folder)}
     malicious.add_to_runner_checkpoint(built, genuine, folder)
     yield built
     sys.path.remove(str(folder))

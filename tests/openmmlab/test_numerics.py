@@ -39,6 +39,13 @@ def test_mean_of_the_loss(numerics: str) -> None:
     assert (labels == 255).any()
 
 
+def test_a_head_that_names_no_loss_gets_the_mean_too() -> None:
+    assert build(decode_head={**FCN, 'loss_decode': OPEN_LOSS}).decode_head.loss_decode.avg_non_ignore is True
+    silent = {key: value for key, value in FCN.items() if key != 'loss_decode'}
+    for numerics, mean in (('published', False), ('fast', True)):
+        assert build(numerics=numerics, decode_head=silent).decode_head.loss_decode.avg_non_ignore is mean
+
+
 def test_what_a_config_spells_out_wins() -> None:
     model = build(numerics='published', decode_head={**OPEN_LINEAR, 'loss_decode': LOSS})
     assert model.decode_head.loss_decode.avg_non_ignore is True

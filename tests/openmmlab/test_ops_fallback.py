@@ -60,8 +60,25 @@ def test_a_compiled_extension_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @not_compiled
-def test_importing_models_first_is_explained() -> None:
-    result = fresh('import mmseg.models\nimport internvl_dense.openmmlab\n')
-    assert result.returncode != 0
-    assert 'UserError: mmseg.models was imported before internvl_dense.openmmlab' in result.stderr
-    assert 'Import internvl_dense.openmmlab first' in result.stderr
+@pytest.mark.parametrize(('first', 'head', 'message'), [
+    ('mmseg.models', 'PointHead', 'UserError: mmseg.models was imported before internvl_dense.openmmlab, so PointHead'),
+    ('mmseg.models', 'Mask2FormerHead', 'so Mask2FormerHead lacks the operators'),
+    ('mmseg.models', 'FCNHead', None),
+    ('internvl_dense.openmmlab', 'PointHead', None),
+])
+def test_heads_that_need_operators_are_refused_where_they_came_first(
+    first: str, head: str, message: str | None
+) -> None:
+    result = fresh(f"""
+import {first}
+import internvl_dense.openmmlab, mmseg.models
+from mmengine.registry import init_default_scope
+from internvl_dense.openmmlab.head_configs import complete_heads
+from internvl_dense.training.numerics import FAST
+init_default_scope('mmseg')
+complete_heads(dict(type={head!r}, num_classes=2), [8], FAST)
+""")
+    if message is None:
+        assert result.returncode == 0, result.stderr
+    else:
+        assert message in result.stderr and 'Import internvl_dense.openmmlab first' in result.stderr

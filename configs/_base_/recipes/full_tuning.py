@@ -1,4 +1,4 @@
-# Full tuning of the 6B models at 504 px: UperNet, drop path 0.4, layer-wise lr decay 0.95, blocks recomputed in backward.
+# Full tuning of the 6B models at 504 px: UperNet, drop path, layer-wise lr decay, blocks recomputed in backward.
 _base_ = ['../models/upernet.py', '../schedules/adamw_80k.py', '../runtime.py']
 model = dict(
     backbone=dict(variant='internvit_6b_224px', image_size=504, drop_path_rate=0.4, checkpointing='full'))

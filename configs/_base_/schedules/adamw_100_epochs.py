@@ -1,5 +1,5 @@
-# AdamW over 100 epochs of whatever data there are: warm-up over the first 5 %, validation every 5 epochs. The iterations
-# are filled in when the images have been counted.
+# AdamW over 100 epochs of whatever data there are: warm-up over the first 5 %, validation every 5 epochs.
+# The iterations are filled in when the images have been counted.
 epochs = dict(total=100, val_every=5, warmup=0.05)
 optim_wrapper = dict(
     type='OptimWrapper', constructor='LayerDecayConstructor', paramwise_cfg=dict(layer_decay_rate=1.0),
