@@ -86,8 +86,9 @@ def refused(capsys, code):
 @pytest.mark.parametrize('kind', WEIGHTS)
 def test_backbone_weights(weights, data, tmp_path, capsys, kind):
     path = weights / f'{kind}.pth'
-    code = tiny_runs.train(tiny_runs.CONFIG, tmp_path, data=data, model__backbone__weights=path)
+    code = tiny_runs.train(tiny_runs.CONFIG, tmp_path / 'run', data=data, model__backbone__weights=path)
     output, message = refused(capsys, code)
+    assert not (tmp_path / 'run').exists()  # known from names and shapes, before any work
     assert path.name in message
     for other, pattern in WEIGHTS.items():
         assert bool(re.search(pattern, message, re.DOTALL)) == (other == kind), (other, message)
