@@ -50,7 +50,7 @@ class ReleasedModel:
         return f'{self.stem}.log'
 
 
-ZOO: Registry[ReleasedModel] = Registry('published model', hint='See internvl-dense list-models.')
+ZOO: Registry[ReleasedModel] = Registry('published model', hint='See internvl-dense fetch --list.')
 
 _FEW_SHOT = 'linear_intern_vit_6b_504_{iterations}_ade20k_bs16_lr4e-5_{share}'
 _ROWS = (

@@ -107,7 +107,7 @@ done in {seconds / 60:.1f} minutes. Look at
   {work_dir / 'metrics.json'}      the table above, unrounded
 next
   a linear head on this trunk:  internvl-dense train demo/linear_probing_internvit_debug_demo \\
-                                  --cfg-options model.backbone.weights={checkpoint}
+                                  --weights {checkpoint}
   your own images:              docs/data.md
   InternViT-6B on ADE20K:       internvl-dense train ade20k/linear_probing_internvit_6b_224px_ade20k --dry-run"""
 

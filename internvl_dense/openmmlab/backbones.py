@@ -16,11 +16,12 @@ from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import frozen_trunk
 from internvl_dense.training.precision import HEAD_DTYPE, trunk_dtype
 
+BACKBONE_TYPES = ('InternViT', 'InternViT6B')  # the second is the published name
 NO_WEIGHTS = ("model.backbone.weights is None: write 'published', the path of a file or folder, or 'random' to train "
               'from random values')
 
 
-@MODELS.register_module(name=['InternViT', 'InternViT6B'])
+@MODELS.register_module(name=list(BACKBONE_TYPES))
 class InternViTBackbone(InternViT):
     """`InternViT` for a config: `backbone=dict(type='InternViT', variant=..., weights=...)`.
 

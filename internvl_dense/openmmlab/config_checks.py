@@ -50,7 +50,7 @@ def check_run(config: Config, splits: Sequence[str], check_data: int | None = No
         UserError: All errors at once, with the warnings behind them.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
-    found = [*config_problems(config), *(_numerics_problems(config) if 'train' in splits else ())]
+    found = [*config_problems(config), *(numerics_problems(config) if 'train' in splits else ())]
     for split in dict.fromkeys(splits):
         found += data_problems(config, split, check_data)
     if any(problem.severity == 'error' for problem in found):
@@ -103,7 +103,7 @@ def _weights_problems(config: Config, spec: BackboneSpec) -> Iterator[Problem]:
                                 f'PATH (--weights {RANDOM} starts from random values).')
 
 
-def _numerics_problems(config: Config) -> Iterator[Problem]:
+def numerics_problems(config: Config) -> Iterator[Problem]:
     """A published figure rests on the whole batch, over which SyncBN normalises."""
     try:
         whole = published_batch(config)
@@ -118,7 +118,7 @@ def _numerics_problems(config: Config) -> Iterator[Problem]:
         yield _error(
             'published_batch', f"numerics='published' rests on {whole} images in a step, over which SyncBN normalises; "
             f'this run has {batch} x {processes} = {batch * processes}. Use a number of processes that divides {whole} '
-            f'and leave train_dataloader.batch_size out, or --numerics fast.')
+            f'and leave train_dataloader.batch_size out, or --numerics fast (model.numerics=fast).')
 
 
 def _geometry_problems(config: Config, patch_size: int) -> Iterable[Problem]:

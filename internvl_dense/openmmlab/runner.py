@@ -12,9 +12,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, find_latest_checkpoint
 from mmengine.runner._flexible_runner import FlexibleRunner
+from torch import nn
 
+from internvl_dense.data.rules import raise_on_problems
 from internvl_dense.openmmlab import checkpoint_meta, logs
 from internvl_dense.openmmlab.completion import complete
+from internvl_dense.openmmlab.config_checks import numerics_problems
 from internvl_dense.openmmlab.summary import first_line
 
 STRATEGY_OF_LAUNCHER = {'none': 'DenseSingle'}  # any other launcher starts several processes
@@ -66,6 +69,16 @@ class DenseRunner(FlexibleRunner):
         """The config as text; laying it out takes longer than a small model takes to save."""
         text: str = self.cfg.pretty_text
         return text
+
+    def train(self) -> nn.Module:
+        """Trains; also tools that check nothing beforehand do not claim numerics that the batch contradicts.
+
+        Raises:
+            UserError: The config says published numerics, and this run has another batch.
+        """
+        raise_on_problems(list(numerics_problems(self.cfg)), 'this config cannot run')
+        model: nn.Module = super().train()
+        return model
 
     def val(self) -> dict[str, float]:
         """Validates once; nothing is saved, as the best model of a training run would be."""

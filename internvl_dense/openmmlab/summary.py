@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
 from internvl_dense.backbones.locate import PUBLISHED, RANDOM
+from internvl_dense.openmmlab.backbones import BACKBONE_TYPES
 from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.openmmlab.recipe import recipe_changes
 from internvl_dense.training.numerics import FAST
@@ -39,7 +40,9 @@ def first_line(config: Config) -> str:
     checkpoint = config.get('resume') or config.get('load_from')
     model = config.get('model') or {}
     model = model.get('module', model)  # inside test-time augmentation
-    weights = (model.get('backbone') or {}).get('weights', PUBLISHED)
+    backbone = model.get('backbone') or {}
+    own = str(backbone.get('type')).rpartition('.')[2] in BACKBONE_TYPES
+    weights = backbone.get('weights', PUBLISHED if own else 'as model.backbone.init_cfg says')
     source = 'RANDOM' if weights == RANDOM else weights
     if isinstance(checkpoint, str):
         source = f'checkpoint {checkpoint}'

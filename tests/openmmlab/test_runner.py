@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mmengine.hooks import CheckpointHook, Hook
 
+from internvl_dense.errors import UserError
 from internvl_dense.openmmlab.launch import build_runner
 from internvl_dense.openmmlab.runner import latest_checkpoint
 from internvl_dense.safe_load import load_file
@@ -83,3 +84,16 @@ def test_newest_checkpoint(tmp_path):
     assert latest_checkpoint(str(moved)) == str(moved / 'iter_2.pth')
     (moved / 'iter_2.pth').unlink()
     assert latest_checkpoint(str(moved)) == str(tmp_path / 'iter_2.pth')  # which loading will miss by name
+
+
+@pytest.mark.parametrize(('numerics', 'refused'), [('published', True), ('fast', False)])
+def test_published_numerics_need_the_published_batch_whoever_starts_the_run(data, tmp_path, numerics, refused):
+    config = tiny_runs.tiny_config(tiny_runs.CONFIG, tmp_path, data, model__numerics=numerics, train_cfg__max_iters=1)
+    config.auto_scale_lr = {'enable': False, 'base_batch_size': 16}
+    runner = build_runner(config)
+    if refused:
+        with pytest.raises(UserError, match='rests on 16 images in a step.*this run has 2 x 1 = 2'):
+            runner.train()
+        assert not list(tmp_path.glob('*.pth'))
+    else:
+        runner.train()
