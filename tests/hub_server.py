@@ -1,4 +1,4 @@
-"""A file server on this machine that speaks as much of the Hugging Face hub as a download needs, and fails on demand."""
+"""A server on this machine that speaks as much of the Hugging Face hub as a download needs, and fails on demand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 
+import huggingface_hub
+import pytest
+
 PROXIES = ('HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'all_proxy')
+SWITCHES = ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_TOKEN', 'HF_ENDPOINT')
 BLOCK = 16384  # bytes sent at a time
+LONGEST_HOLD_S = 10.0
 
 
 @dataclasses.dataclass
@@ -36,10 +41,16 @@ class HubServer:
         announced: Name -> the size to announce instead of the true one.
         sent: Name -> the bytes to send instead of those whose checksum is announced.
         cut_after: Close the connection after so many bytes of content; None to send all.
+        hold_after: Wait for `go_on` after so many bytes of content; None to send all at once.
+        silent: Wait for `go_on` before any answer.
+        failures: Statuses with which the next requests for contents are answered.
         statuses: Name -> the status with which requests for it are answered.
         no_ranges: Answer every request with the whole file.
+        shift: Answer a range that begins so many bytes later than what was asked for.
         redirect_content: Send contents from another address (host name), as a content network does.
         no_commit: Leave out the header that states the commit.
+        no_size: Announce no size.
+        no_json: Answer questions about repositories with a web page.
     """
 
     commits: dict[tuple[str, str], dict[str, bytes]] = dataclasses.field(default_factory=dict)
@@ -48,10 +59,17 @@ class HubServer:
     announced: dict[str, int] = dataclasses.field(default_factory=dict)
     sent: dict[str, bytes] = dataclasses.field(default_factory=dict)
     cut_after: int | None = None
+    hold_after: int | None = None
+    silent: bool = False
+    failures: list[int] = dataclasses.field(default_factory=list)
+    go_on: threading.Event = dataclasses.field(default_factory=threading.Event)
     statuses: dict[str, int] = dataclasses.field(default_factory=dict)
     no_ranges: bool = False
+    shift: int = 0
     redirect_content: bool = False
     no_commit: bool = False
+    no_size: bool = False
+    no_json: bool = False
     seen: list[Seen] = dataclasses.field(default_factory=list)
     port: int = 0
 
@@ -91,6 +109,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.hub.seen.append(Seen(self.command, path, self.headers.get('Range'), self.headers.get('Authorization')))
+        if self.hub.silent:
+            self.hub.go_on.wait(LONGEST_HOLD_S)
         words = path.strip('/').split('/')
         if words[:2] == ['api', 'models'] and words[4:5] == ['revision']:
             self.describe('/'.join(words[2:4]), words[5])
@@ -106,6 +126,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def describe(self, repo: str, revision: str) -> None:
         found = self.find(repo, revision)
+        if self.hub.no_json:
+            return self.reply(200, b'<html>log in first</html>', {'Content-Type': 'text/html'})
         if found is None:
             return self.refuse(404, 'Invalid rev id', 'RevisionNotFound')
         body = json.dumps({'id': repo, 'sha': found[0], 'siblings': [{'rfilename': name} for name in found[1]]})
@@ -123,7 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name in self.hub.plain:
             headers['ETag'] = f'"{hashlib.sha1(files[name]).hexdigest()}"'
         else:
-            headers |= {'X-Linked-Size': str(size), 'X-Linked-Etag': f'"{hashlib.sha256(files[name]).hexdigest()}"'}
+            headers['X-Linked-Etag'] = f'"{hashlib.sha256(files[name]).hexdigest()}"'
+            headers |= {} if self.hub.no_size else {'X-Linked-Size': str(size)}
         host = self.headers.get('Host', '')
         if self.hub.redirect_content and name not in self.hub.plain and host.startswith('127.0.0.1'):
             headers['Location'] = f'http://localhost:{self.hub.port}{self.path}'
@@ -132,27 +155,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, content: bytes, headers: dict[str, str], size: int) -> None:
         if self.command == 'HEAD':
-            return self.reply(200, b'', headers | {'Content-Length': str(size)})
+            return self.reply(200, b'', headers | {'Content-Length': '' if self.hub.no_size else str(size)})
+        if self.hub.failures:
+            return self.refuse(self.hub.failures.pop(0), 'as the test wants it')
         asked = self.headers.get('Range')
         if asked is None or self.hub.no_ranges:
-            return self.reply(200, content, headers)
-        start = int(asked.removeprefix('bytes=').removesuffix('-'))
-        span = f'bytes {start}-{len(content) - 1}/{len(content)}'
-        return self.reply(206, content[start:], headers | {'Content-Range': span})
+            return self.reply(200, content, headers, self.hub.cut_after, self.hub.hold_after)
+        start = int(asked.removeprefix('bytes=').removesuffix('-')) + self.hub.shift
+        if start >= len(content):
+            return self.refuse(416, 'beyond the end')
+        span = {'Content-Range': f'bytes {start}-{len(content) - 1}/{len(content)}'}
+        return self.reply(206, content[start:], headers | span, self.hub.cut_after, self.hub.hold_after)
 
     def refuse(self, status: int, message: str, code: str = '') -> None:
         headers = {'X-Error-Message': message} | ({'X-Error-Code': code} if code else {})
         self.reply(status, b'', headers)
 
-    def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def reply(self, status: int, body: bytes, headers: dict[str, str],
+              cut: int | None = None, hold: int | None = None) -> None:
         self.send_response(status)
         for key, value in ({'Content-Length': str(len(body))} | headers).items():
-            self.send_header(key, value)
+            if value:
+                self.send_header(key, value)
         self.end_headers()
-        limit = len(body) if self.hub.cut_after is None else self.hub.cut_after
-        for start in range(0, min(len(body), limit), BLOCK):
-            self.wfile.write(body[start:min(start + BLOCK, limit)])
-        if limit < len(body):
+        sent = body[:cut]
+        if hold is not None and hold < len(sent):
+            self.wfile.write(sent[:hold])
+            self.hub.go_on.wait(LONGEST_HOLD_S)
+            sent = sent[hold:]
+        with contextlib.suppress(ConnectionError):  # the other side may have gone away meanwhile
+            for start in range(0, len(sent), BLOCK):
+                self.wfile.write(sent[start:start + BLOCK])
+        if cut is not None and cut < len(body):
             self.close_connection = True
 
 
@@ -169,6 +203,19 @@ def running() -> Iterator[HubServer]:
     try:
         yield hub
     finally:
+        hub.go_on.set()
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def alone(patch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A server, with HF_ENDPOINT pointing at it and nothing else of the user's environment that steers downloads."""
+    for name in (*PROXIES, *SWITCHES):
+        patch.delenv(name, raising=False)
+    huggingface_hub.close_session()  # it keeps the proxies and the connections of its first use
+    with running() as hub:
+        patch.setenv('HF_ENDPOINT', hub.endpoint)
+        yield hub
+    huggingface_hub.close_session()

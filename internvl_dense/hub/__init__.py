@@ -1,0 +1,1 @@
+"""Downloads of published weights. Only `client` opens a connection; nothing else in the project does."""
