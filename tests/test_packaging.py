@@ -77,6 +77,7 @@ def test_wheel_holds_the_package_its_configs_and_tools(wheel: list[str]):
     shipped = checkout('configs') | checkout('tools') | PROBES
     assert {f'internvl_dense/.mim/{name}' for name in shipped - {'tools/bootstrap.py'}} <= set(wheel)
     assert {'internvl_dense/py.typed', *checkout('internvl_dense')} <= set(wheel)
+    assert 'internvl_dense/.mim/configs/ade20k/few_shot/1of16_seed0.txt' in wheel
     assert any(name.endswith('licenses/LICENSE') for name in wheel)
 
 
@@ -88,6 +89,7 @@ def test_wheel_holds_nothing_else(wheel: list[str]):
 
 def test_sdist_can_be_built_from_and_holds_no_data(sdist: list[str]):
     assert {*FILES, *checkout('internvl_dense'), *checkout('configs'), *PROBES} <= set(sdist)
+    assert 'configs/ade20k/few_shot/1of16_seed0.txt' in sdist
     assert [name for name in unwanted(sdist) if name != 'tools/bootstrap.py'] == []
 
 

@@ -14,7 +14,6 @@ import mmengine
 import mmseg
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS, init_default_scope
 
 import internvl_dense
@@ -23,6 +22,7 @@ from internvl_dense.backbones.locate import DEFAULT_FOLDER, describe_places, fin
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import launch
 from internvl_dense.openmmlab.configs import load_config
+from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.openmmlab.recipe import recipe_changes
 from internvl_dense.training.numerics import PUBLISHED
 from internvl_dense.zoo import UNSEEN, ZOO, ReleasedModel
@@ -90,6 +90,8 @@ def reference_of(config: Config) -> Reference:
 def reproduce(args: Namespace) -> Outcome:
     """Checks checkpoint and data, tests, and writes the outcome as JSON into the work directory.
 
+    Of several processes the first one reads the whole checkpoint for its checksum, and writes.
+
     Args:
         args: `cell`, `weights` (None: looked for where weights are), `data_root`, `out`, and those of the test command.
 
@@ -105,12 +107,13 @@ def reproduce(args: Namespace) -> Outcome:
     cell = pathlib.Path(config.filename).stem
     row = ZOO.get(cell) if cell in ZOO else None
     checkpoint = args.weights or _find_checkpoint(cell, row)
-    sha256 = _check_identity(checkpoint, row)
+    is_first = planned_processes(config.launcher)[0] == 0
+    sha256 = _check_identity(checkpoint, row) if is_first else ''
     _check_images(config, reference)
     start = time.monotonic()
     metrics = launch.test_config(config, checkpoint, args.check_data)
     outcome = _outcome(cell, reference, metrics['mIoU'], str(checkpoint), sha256, time.monotonic() - start)
-    if is_main_process():
+    if is_first:
         _write(outcome, pathlib.Path(args.out or pathlib.Path(config.work_dir, FILE)))
     return outcome
 
@@ -131,8 +134,7 @@ def _check_identity(checkpoint: str, row: ReleasedModel | None) -> str:
         raise UserError(f'{checkpoint} is not the published file: its sha256 is {digest}, that of {row.file} '
                         f'{row.sha256}. Fetch it again.')
     known = UNSEEN if row is None or row.sha256 is None else 'as published'
-    if is_main_process():
-        print(f'{checkpoint}: sha256 {digest} ({known})', flush=True)
+    print(f'{checkpoint}: sha256 {digest} ({known})', flush=True)
     return digest
 
 

@@ -101,6 +101,16 @@ def test_the_tool_prints_published_ours_and_difference_and_writes_a_row(publishe
     assert 'unknown until first seen' in process.stdout
 
 
+def test_two_processes_reproduce_it_too_and_one_writes(published, tmp_path):
+    config = write_cell(tmp_path / 'tiny_pair.py', round(published.figure, 1))
+    words = [config, *arguments(published, tmp_path / 'run', '--launcher', 'pytorch')]
+    process = tiny_runs.tool('reproduce', *words, launcher=tiny_runs.torchrun(2), cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    row = json.loads((tmp_path / 'run' / 'reproduced.json').read_text())
+    assert row['ours'] == pytest.approx(published.figure, abs=1e-9) and len(row['sha256']) == 64
+    assert process.stdout.count('unknown until first seen') == process.stdout.count('(reproduced') == 1
+
+
 @pytest.mark.parametrize('planted', [0.5, -0.5])
 def test_a_planted_difference_fails(published, tmp_path, capsys, planted):
     config = write_cell(tmp_path / f'planted_{planted < 0}.py', round(published.figure + planted, 1))
