@@ -87,6 +87,8 @@ def iterations_per_epoch(config: Config) -> int | None:
 
 def count_images(config: Config) -> int:
     """Training images of a config; 0 while they are absent."""
+    if isinstance(config.train_dataloader.dataset.get('metainfo', {}).get('classes'), str):
+        return 0  # mmengine would take the path of an absent file for the names
     init_default_scope(config.get('default_scope', 'mmseg'))
     dataset = DATASETS.build({**config.train_dataloader.dataset, 'lazy_init': True})
     folder = pathlib.Path(dataset.data_prefix.get('img_path') or '')

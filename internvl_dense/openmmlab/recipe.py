@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from internvl_dense.openmmlab.completion import complete
+from internvl_dense.openmmlab.completion import complete, set_data_root
 
 # Parts of a config that decide a result, and those of their settings that do not.
 DECISIVE = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg')
@@ -18,6 +18,10 @@ def recipe_changes(config: Config) -> list[str]:
     if not config.filename:
         return []
     original = Config.fromfile(config.filename)
+    root = config.get('data_root')
+    if root and root != original.get('data_root'):  # other data are no other recipe
+        set_data_root(original, root)
+    original.launcher = config.get('launcher', 'none')
     complete(original)
     found = [name for key in DECISIVE for name in _differences(original.get(key), config.get(key), key)]
     return [name for name in found if not name.startswith(NEUTRAL)]

@@ -131,10 +131,10 @@ def load_model_state(
 
 def _reset(model: nn.Module, heads: Sequence[str]) -> tuple[str, ...]:
     """Draws the classifiers of heads anew; returns the prefixes of their keys."""
+    known = [part for part, _ in model.named_children() if part.endswith('head')]
     prefixes: list[str] = []
     for name in heads:
-        if not hasattr(model, name) or name == 'backbone':
-            known = [part for part, _ in model.named_children() if part.endswith('head')]
+        if name not in known:
             raise UserError(f'--reset-head: {unknown("head", name, known)}')
         head = model.get_submodule(name)
         inner = [path for path, module in head.named_modules() if hasattr(module, CLASSIFIER)]
