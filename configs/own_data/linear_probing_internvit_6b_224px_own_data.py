@@ -1,4 +1,4 @@
-# Linear probing of InternViT-6B-224px on your images: mIoU depends on them. One GPU of 24 GB; see docs/data.md.
+# Linear probing of InternViT-6B-224px on your images: mIoU depends on them. One GPU; see docs/data.md.
 # 100 epochs in iterations of 2 images, 8 of them accumulated to 16 images a step.
 # python tools/train.py configs/own_data/linear_probing_internvit_6b_224px_own_data.py --data-root FOLDER
 _base_ = ['../_base_/models/linear.py', '../_base_/datasets/own_data.py', '../_base_/schedules/adamw_100_epochs.py',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -68,14 +67,13 @@ def readable(
 
 def _announcement(path: pathlib.Path, error: UserError) -> str:
     """What opening the file would execute, and its checksum."""
+    from internvl_dense.backbones.fingerprint import file_sha256
     from internvl_dense.safe_load import printable, refused_names
 
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
     names = dict.fromkeys([*getattr(error, 'names', ()), *printable(refused_names(path))])
     asked = '\n'.join(f'  - {name}' for name in names) or f'  (nothing by name; the safe reader says: {error})'
     return '\n'.join([f'{path} is refused by the safe reader. The unrestricted one would run at least:', asked,
-                      f'sha256 {digest}', _WARNING])
+                      f'sha256 {file_sha256(path)}', _WARNING])
 
 
 def _confirm(path: pathlib.Path, yes: bool) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
+from internvl_dense.backbones.fingerprint import file_sha256
 from internvl_dense.backbones.locate import DEFAULT_FOLDER, describe_places, find_published
 from internvl_dense.errors import UserError
 from internvl_dense.evaluation.curves import SCALARS, Curve, read_scalars
@@ -42,13 +42,13 @@ def read_source(name: str) -> Source:
     if name.startswith(PUBLISHED):
         path = _published_log(name.removeprefix(PUBLISHED))
         log = read_mmcv_log(path)
-        return Source(name, log.curves, {str(path): _sha256(path)}, tuple(log.notes()))
+        return Source(name, log.curves, {str(path): file_sha256(path)}, tuple(log.notes()))
     path = Path(name)
     if path.is_file() and path.name.endswith(('.log', '.log.json')):
         raise UserError(f'{path}: a log of mmcv, not the scalars of a run; name it {PUBLISHED}{path}')
     curves = read_scalars(path)
     files = sorted(path.glob(SCALARS)) if path.is_dir() else [path]
-    return Source(name, curves, {str(file): _sha256(file) for file in files})
+    return Source(name, curves, {str(file): file_sha256(file) for file in files})
 
 
 def _published_log(name: str) -> Path:
@@ -72,8 +72,3 @@ def _log_of_cell(cell: str) -> Path:
             f'internvl-dense fetch {cell} --log --to {DEFAULT_FOLDER}. A file elsewhere: {PUBLISHED}PATH'
         )
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

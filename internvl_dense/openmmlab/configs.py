@@ -56,7 +56,7 @@ def load_config(args: Namespace) -> Config:
             `seed`, `launcher`, `cfg_options`.
 
     Raises:
-        UserError: Unknown config, strategy or numerics, or a folder of own data without its classes.
+        UserError: Unknown config, strategy or numerics, or a faulty file of class names.
     """
     path = find_config(args.config)
     config = Config.fromfile(path)

@@ -13,7 +13,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from torch import nn
 
-from internvl_dense.backbones.fingerprint import Origin, file_sha256
+from internvl_dense.backbones.fingerprint import Origin
 from internvl_dense.backbones.locate import find_weights
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import checkpoint_meta
@@ -92,11 +92,13 @@ def fill(trunk: Any, record: Mapping[str, str], source: str) -> None:
         where = f'there is no {path}' if path else f'weights={trunk.weights!r} names no file'
         raise UserError(f'{source} holds what was trained; its frozen trunk was {record["path"]}, and {where}. Give '
                         'that file with --weights PATH.')
-    if is_main_process() and file_sha256(path) != record['sha256']:
+    origin = Origin(path)
+    if is_main_process() and origin.sha256 != record['sha256']:
         raise UserError(f'{path} is not the trunk that {source} was trained on: that was {record["path"]} with sha256 '
                         f'{record["sha256"]}. Give that file with --weights PATH.')
     if trunk.origin is None or trunk.origin.path != path:
         trunk.init_weights()
+    trunk.origin = origin  # which knows its checksum: 12 GB are read for it once
 
 
 def announce(checkpoint: Any, source: str) -> None:

@@ -12,7 +12,8 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-from internvl_dense.backbones.weight_files import WRAPPER_KEYS, shard_paths
+from internvl_dense.backbones.weight_files import shard_paths
+from internvl_dense.backbones.weight_files import unwrap as unwrap_content
 from internvl_dense.errors import UserError, problems
 from internvl_dense.registry import unknown
 
@@ -67,12 +68,10 @@ def state_of(checkpoint: Any, source: str) -> Mapping[str, Any]:
     Raises:
         UserError: It is no mapping.
     """
-    while isinstance(checkpoint, Mapping):
-        key = next((key for key in WRAPPER_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
-        if key is None:
-            return checkpoint
-        checkpoint = checkpoint[key]
-    raise UserError(f'{source} holds {type(checkpoint).__name__}; expected a state dict (name -> tensor)')
+    state, _ = unwrap_content(checkpoint)
+    if not isinstance(state, Mapping):
+        raise UserError(f'{source} holds {type(state).__name__}; expected a state dict (name -> tensor)')
+    return state
 
 
 def rename_legacy(key: str) -> str:

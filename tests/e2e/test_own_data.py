@@ -54,7 +54,7 @@ def test_a_folder_trains_and_tests(tmp_path):
 
 @pytest.mark.slow
 def test_real_images(shared_dir, tmp_path):
-    """100 street images of CamVid: about 15 minutes on one core."""
+    """100 street images of CamVid: 20 minutes on one core beside other work."""
     source, root = shared_dir / 'data' / 'camvid', tmp_path / 'streets'
     for split, count in (('train', 100), ('val', None)):
         for kind, suffix in (('images', '.jpg'), ('annotations', '.png')):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from internvl_dense.data.label_policy import default_palette
 from internvl_dense.errors import UserError
-from internvl_dense.openmmlab.completion import complete
+from internvl_dense.openmmlab.completion import complete, set_data_root
 from internvl_dense.openmmlab.config_checks import check_run
 from internvl_dense.openmmlab.configs import load_config
 from internvl_dense.openmmlab.summary import describe_run
@@ -130,6 +130,4 @@ def test_one_image_a_batch_is_refused_beforehand(folder: pathlib.Path) -> None:
 
 def test_data_root_needs_a_data_set_with_one() -> None:
     with pytest.raises(UserError, match='--data-root'):
-        config = Config({'model': {}, 'train_dataloader': {'dataset': {'type': 'RepeatDataset'}}})
-        from internvl_dense.openmmlab.completion import set_data_root
-        set_data_root(config, 'x')
+        set_data_root(Config({'model': {}, 'train_dataloader': {'dataset': {'type': 'RepeatDataset'}}}), 'x')

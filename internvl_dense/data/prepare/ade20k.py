@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 
 from internvl_dense.data.prepare.contents import check_ids, decode_label, has_source_size, take_image, take_text
-from internvl_dense.data.prepare.layouts import Content, Counts, Layout, Part, Selection, Split, Task, WrongRelease
+from internvl_dense.data.prepare.layouts import (
+    Content,
+    Counts,
+    Layout,
+    Part,
+    Selection,
+    Split,
+    Task,
+    Treat,
+    WrongRelease,
+)
 
 NUM_CLASSES = 150
 # sceneparsing.csail.mit.edu, "Downloads".
@@ -29,32 +39,36 @@ def take_label(data: bytes, task: Task, selection: Selection) -> Content:
     return Content(data)
 
 
-def _labels(split: Split) -> Part:
+def _files(split: Split, kind: str, top: str, ending: str, partner: str, treat: Treat) -> Part:
+    """Files of a split, one an image.
+
+    Args:
+        split: Which.
+        kind: What they are called in messages.
+        top: Folder above those of the splits.
+        ending: Of their names.
+        partner: The `kind` with the same stems.
+        treat: As for `Part`.
+    """
     folder, prefix = SPLIT_NAMES[split]
     return Part(
-        name=f'{folder} labels',
+        name=f'{folder} {kind}',
         split=split,
-        pattern=re.compile(rf'(?:^|/)annotations/{folder}/(?P<stem>{prefix}_\d{{8}})\.png$'),
-        example=f'annotations/{folder}/{prefix}_*.png',
-        target=f'annotations/{folder}/{{stem}}.png',
-        treat=take_label,
-        partner=f'{folder} images',
+        pattern=re.compile(rf'(?:^|/){top}/{folder}/(?P<stem>{prefix}_\d{{8}})\.{ending}$'),
+        example=f'{top}/{folder}/{prefix}_*.{ending}',
+        target=f'{top}/{folder}/{{stem}}.{ending}',
+        treat=treat,
+        partner=f'{folder} {partner}',
         is_done=has_source_size,
     )
+
+
+def _labels(split: Split) -> Part:
+    return _files(split, 'labels', 'annotations', 'png', 'images', take_label)
 
 
 def _images(split: Split) -> Part:
-    folder, prefix = SPLIT_NAMES[split]
-    return Part(
-        name=f'{folder} images',
-        split=split,
-        pattern=re.compile(rf'(?:^|/)images/{folder}/(?P<stem>{prefix}_\d{{8}})\.jpg$'),
-        example=f'images/{folder}/{prefix}_*.jpg',
-        target=f'images/{folder}/{{stem}}.jpg',
-        treat=take_image,
-        partner=f'{folder} labels',
-        is_done=has_source_size,
-    )
+    return _files(split, 'images', 'images', 'jpg', 'labels', take_image)
 
 
 def _text(name: str) -> Part:

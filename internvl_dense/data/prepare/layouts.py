@@ -64,7 +64,7 @@ class Part:
     pattern: re.Pattern[str]
     example: str
     target: str
-    treat: Callable[[bytes, Task, Selection], Content]
+    treat: Treat
     partner: str = ''
     single: bool = False
     max_bytes: int = 64 * MIB
@@ -158,3 +158,7 @@ class Selection:
     stems: Mapping[str, frozenset[str]]
     tasks: tuple[Task, ...]
     notes: tuple[str, ...] = ()
+
+
+# How a file is checked and converted.
+Treat = Callable[[bytes, Task, Selection], Content]
