@@ -5,6 +5,7 @@ python -m torch.distributed.run --nproc_per_node 2 ddp_session.py FOLDER DATA
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -87,8 +88,14 @@ def one_step(folder: pathlib.Path, data: pathlib.Path) -> dict[str, Any]:
     return {'weights': fingerprint(model)}
 
 
+def note_group(folder: pathlib.Path) -> None:
+    """Whether the process is still in its group when all work is done."""
+    (folder / f'in_group_{os.environ["RANK"]}.json').write_text(json.dumps(dist.is_initialized()))
+
+
 def main() -> None:
     folder, data = map(pathlib.Path, sys.argv[1:])
+    atexit.register(note_group, folder)  # runs after what is registered later
     found = {step.__name__: step(folder, data) for step in (resume, test, frozen, one_step)}
     (folder / f'rank_{os.environ["RANK"]}.json').write_text(json.dumps(found))
 

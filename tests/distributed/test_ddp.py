@@ -68,6 +68,11 @@ def test_resume_continues_and_processes_stay_equal(ranks):
     assert first['weights'] == second['weights']
 
 
+def test_processes_leave_their_group_before_python_ends(first, ranks):
+    folder, _ = first
+    assert [json.loads((folder / f'in_group_{rank}.json').read_text()) for rank in range(2)] == [False, False]
+
+
 def test_only_the_first_process_writes(ranks):
     assert ranks[0]['resume']['written'] >= 1
     assert ranks[1]['resume']['written'] == 0

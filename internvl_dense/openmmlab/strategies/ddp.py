@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
+import gc
 import os
 from typing import Any
 
@@ -40,6 +42,7 @@ class DenseDDP(DenseStrategyMixin, DDPStrategy):
             dist.init_process_group(backend=backend, **kwargs)
         else:
             init_dist(launcher, backend, **kwargs)
+        atexit.register(leave_group)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         model = model.to(get_device())
@@ -54,3 +57,14 @@ class DenseDDP(DenseStrategyMixin, DDPStrategy):
         if is_main_process():
             super().save_checkpoint(filename, **kwargs)
         dist.barrier()
+
+
+def leave_group() -> None:
+    """Takes this process out of its group while Python still runs.
+
+    Threads of the group hold the last tensors a moment longer than the call that sent them. Ended together with the
+    interpreter, they abort a process whose work is done, and its launcher reports a failed run.
+    """
+    gc.collect()  # a model that still refers to the group would keep its threads alive
+    if dist.is_initialized():
+        dist.destroy_process_group()
