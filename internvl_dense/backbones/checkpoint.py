@@ -22,8 +22,9 @@ from internvl_dense.backbones.fitting import (
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.backbones.layers import INIT_STD, init_layer
 from internvl_dense.backbones.load_report import CheckpointMismatchError, LoadReport, Shape
-from internvl_dense.backbones.position import resize_patch_kernel, resize_position
+from internvl_dense.backbones.position import class_slots, resize_patch_kernel, resize_position
 from internvl_dense.backbones.spec import BackboneSpec
+from internvl_dense.backbones.trunk_keys import is_trunk_key
 from internvl_dense.backbones.variants import VARIANTS
 from internvl_dense.backbones.weight_files import open_weights
 
@@ -43,7 +44,7 @@ def load_backbone_weights(
     the meta device come to the CPU.
 
     Args:
-        module: The backbone to fill.
+        module: The backbone to fill; what it carries beside its trunk stays as it is.
         path: A file or folder in any dialect of `internvl_dense.backbones.dialects`.
         allow_missing: Glob patterns of keys that the file may lack; those get fresh initial values.
         candidates: Variants that the error may suggest; all registered ones if None.
@@ -53,7 +54,8 @@ def load_backbone_weights(
         UserError: No weights at `path`, or files that are damaged or unsafe to open.
     """
     view = native_view(open_weights(pathlib.Path(path)))
-    report = _compared(view, module.spec, shapes_of(module), allow_missing, candidates)
+    expected = {key: shape for key, shape in shapes_of(module).items() if is_trunk_key(key)}
+    report = _compared(view, module.spec, expected, allow_missing, candidates)
     with torch.no_grad():
         _initialise(module, report.missing)
         _stream(module, view, report)
@@ -102,7 +104,9 @@ def _stream(module: InternViT, view: NativeView, report: LoadReport) -> None:
 
 def _resized(key: str, tensor: torch.Tensor, spec: BackboneSpec) -> torch.Tensor:
     if key == POSITION:
-        return resize_position(tensor.float(), int(spec.cls_token), (spec.grid_size, spec.grid_size))
+        slots, own = class_slots(tensor.shape[1]), int(spec.cls_token)
+        assert slots is not None and slots >= own
+        return resize_position(tensor.float()[:, slots - own:], own, (spec.grid_size, spec.grid_size))
     assert key == KERNEL
     return resize_patch_kernel(tensor.float(), spec.patch_size)
 

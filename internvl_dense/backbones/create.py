@@ -54,6 +54,9 @@ def create_backbone(
     drop_path_rate: float = 0.0,
     checkpointing: str = 'none',
     return_cls: bool = False,
+    window_size: int | Sequence[int | None] | None = None,
+    global_blocks: str | Sequence[int] = (),
+    window_padding: str = 'masked',
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     allow_missing: Sequence[str] = (),
@@ -68,8 +71,7 @@ def create_backbone(
         name: A registered variant, see `list_backbones`.
         weights: A checkpoint file or folder in any known layout; 'published' for the published file of the variant,
             looked for in $INTERNVL_DENSE_WEIGHTS and ./pretrained; 'random' or None for random values.
-        out_indices: 'stages' (four blocks spread over the depth), 'last', 'probe' (the block that linear probing
-            reads) or 0-based block numbers.
+        out_indices: 'stages' (four blocks over the depth), 'last', 'probe' (for linear probing) or 0-based numbers.
         attention: 'auto', 'sdpa', 'eager' or 'flash'.
         patch_size: Patch in pixels; other than the variant's, the kernel is resampled.
         image_size: Side in pixels for which position embeddings are stored.
@@ -77,6 +79,10 @@ def create_backbone(
         drop_path_rate: Stochastic depth of the last block, growing linearly from 0.
         checkpointing: 'none' or 'full' (recompute each block in backward).
         return_cls: Return (map, class token (B, C)) for each output.
+        window_size: Side in patches of the attention windows, for all blocks or in a list with one entry for each; None
+            is global attention. ViTDet's scheme is `window_size=16, global_blocks='stages'`.
+        global_blocks: Blocks without window beside one `window_size`: 'stages' (their last blocks) or block numbers.
+        window_padding: 'masked', or 'zeros' as in the published detector; see `InternViT`.
         device: Where the parameters are; 'meta' builds shapes only.
         dtype: Dtype of the trunk; fp32 if None.
         allow_missing: Glob patterns of keys that the checkpoint may lack.
@@ -90,13 +96,11 @@ def create_backbone(
         module = InternViT(
             spec, out_indices=out_indices, attention=attention, drop_path_rate=drop_path_rate,
             checkpointing=checkpointing, return_cls=return_cls, frozen=frozen,
-        )
-    if dtype is not None:
-        module = module.to(dtype)
+            window_size=window_size, global_blocks=global_blocks, window_padding=window_padding,
+        ).to(dtype or torch.get_default_dtype())
     target = torch.device(device) if device is not None else torch.get_default_device()
     if target.type != 'meta':
-        module.to_empty(device=target)
-        fill_weights(module, weights, allow_missing)
+        fill_weights(module.to_empty(device=target), weights, allow_missing)
     return module
 
 

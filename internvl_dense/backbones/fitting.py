@@ -12,10 +12,11 @@ import torch
 from internvl_dense.backbones.dialects import Layout, Slot, find_layout
 from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.backbones.load_report import CheckpointMismatchError, LoadReport, Shape, matches
+from internvl_dense.backbones.position import class_slots
 from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.backbones.weight_files import WeightFiles
 
-POSITION, KERNEL = 'pos_embed', 'patch_embed.proj.weight'
+POSITION, KERNEL, CLASS = 'pos_embed', 'patch_embed.proj.weight', 'cls_token'
 FIRST_KEYS = 5  # shown when no key is known
 # Activations of config.json for each kind of MLP: 'gelu' is the exact (erf) GELU there.
 ACTIVATIONS = {'gelu': 'gelu', 'swiglu': 'silu'}
@@ -94,12 +95,14 @@ def _put_together(files: WeightFiles, slots: Mapping[str, Slot]) -> tuple[dict[s
 def compare(view: NativeView, spec: BackboneSpec, expected: Mapping[str, Shape]) -> LoadReport:
     """Matches a checkpoint with the keys and shapes of a backbone.
 
+    A variant without class token, as detectors have it, takes files with one: token and position are dropped.
+
     Args:
         view: The checkpoint.
         spec: The backbone's variant, which knows what its files hold besides and which blocks it drops.
         expected: Native key to shape of the backbone.
     """
-    surplus = [key for key in view.shapes if key not in expected]
+    surplus = [key for key in view.shapes if key not in expected and key != CLASS]
     dropped = tuple(key for key in surplus if _block(key) in spec.dropped_blocks)
     extras = spec.weights.known_extras if spec.weights else ()
     rest = [key for key in (*surplus, *view.others) if key not in dropped]
@@ -112,9 +115,9 @@ def compare(view: NativeView, spec: BackboneSpec, expected: Mapping[str, Shape])
         loaded=tuple(common), num_parameters=sum(math.prod(expected[key]) for key in common),
         missing=tuple(key for key in expected if key not in view.shapes),
         unexpected=tuple(key for key in rest if key not in known),
-        known_unused=known, dropped=dropped, resized=resized,
+        known_unused=known, dropped=dropped, dropped_class=_dropped_class(view, spec), resized=resized,
         shape_mismatch={key: pair for key, pair in differing.items() if key not in resized},
-        faults=(*view.incomplete, *_grid_faults(resized, int(spec.cls_token)), *_dtype_faults(view, common),
+        faults=(*view.incomplete, *_grid_faults(view, spec), *_dtype_faults(view, common),
                 *_config_faults(view.files.config, spec)),
         depths=(view.depth, _depth(expected)), file_keys=tuple(view.shapes), model_keys=tuple(expected),
     )
@@ -145,13 +148,23 @@ def _can_resize(key: str, in_file: Shape, in_model: Shape) -> bool:
     return key == KERNEL and len(in_file) == 4 and in_file[:2] == in_model[:2] and in_file[2] == in_file[3]
 
 
-def _grid_faults(resized: Mapping[str, tuple[Shape, Shape]], num_prefix: int) -> list[str]:
-    if POSITION not in resized:
+def _dropped_class(view: NativeView, spec: BackboneSpec) -> tuple[str, ...]:
+    """What a variant without class token leaves of the file's; published detectors keep its slot, unused."""
+    if spec.cls_token:
+        return ()
+    shape = view.shapes.get(POSITION, ())
+    has_slot = len(shape) == 3 and class_slots(shape[1]) == 1
+    return (CLASS,) * (CLASS in view.shapes) + (f'class slot of {POSITION}',) * has_slot
+
+
+def _grid_faults(view: NativeView, spec: BackboneSpec) -> list[str]:
+    shape = view.shapes.get(POSITION, ())
+    if len(shape) != 3:  # told as another shape
         return []
-    count = resized[POSITION][0][1] - num_prefix
-    if count > 0 and math.isqrt(count) ** 2 == count:
+    found, needed = class_slots(shape[1]), int(spec.cls_token or CLASS in view.shapes)
+    if found is not None and found >= needed:
         return []
-    return [f'{POSITION}: {count} positions after {num_prefix} class slot(s) form no square grid']
+    return [f'{POSITION}: {shape[1] - needed} positions after {needed} class slot(s) form no square grid']
 
 
 def _dtype_faults(view: NativeView, keys: Sequence[str]) -> list[str]:

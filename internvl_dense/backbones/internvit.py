@@ -16,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from internvl_dense.backbones.layers import INIT_STD, Block, PatchEmbed, init_layer, make_norm
 from internvl_dense.backbones.position import resize_position
 from internvl_dense.backbones.spec import BackboneSpec
+from internvl_dense.backbones.windows import resolve_windows, window_faults
 from internvl_dense.errors import UserError, problems
+from internvl_dense.ops.windowed import PADDINGS
 from internvl_dense.registry import unknown
 
 OUTPUTS = ('stages', 'last', 'probe')
@@ -32,12 +34,12 @@ class FeatureInfo:
     Args:
         indices: 0-based block after which each map is taken.
         channels: Channels of each map.
-        strides: Input pixels per cell of each map.
+        strides: Input pixels per cell of each map; whole numbers for a trunk.
     """
 
     indices: tuple[int, ...]
     channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[float, ...]
 
 
 def resolve_indices(spec: BackboneSpec, out_indices: str | Sequence[int]) -> tuple[int, ...]:
@@ -79,6 +81,12 @@ class InternViT(nn.Module):
         checkpointing: 'none', or 'full' to recompute each block in backward where a gradient flows.
         return_cls: Return (map, class token (B, C)) for each output instead of the map.
         frozen: No gradients, no drop path, always in eval mode.
+        window_size: Side of the attention windows in patches for all blocks, or a list with one entry for each block;
+            None is global attention. Parameters do not depend on it.
+        global_blocks: With one `window_size`, the blocks that stay global: 'stages' (the last of each quarter of the
+            depth) or 0-based block numbers.
+        window_padding: What a window that reaches beyond the grid sees there: 'masked' (nothing) or 'zeros' (patches
+            that are zero before the projection, as in the published detector).
 
     Raises:
         UserError: An argument is out of its range.
@@ -94,9 +102,13 @@ class InternViT(nn.Module):
         checkpointing: str = 'none',
         return_cls: bool = False,
         frozen: bool = False,
+        window_size: int | Sequence[int | None] | None = None,
+        global_blocks: str | Sequence[int] = (),
+        window_padding: str = 'masked',
     ) -> None:
         super().__init__()
-        _check_options(spec, drop_path_rate, checkpointing, return_cls)
+        faults = window_faults(spec, window_size, global_blocks)
+        _check_options(spec, drop_path_rate, checkpointing, return_cls, window_padding, faults)
         self.spec = spec
         self.checkpointing = checkpointing
         self.return_cls = return_cls
@@ -111,7 +123,11 @@ class InternViT(nn.Module):
             self.register_tokens = nn.Parameter(torch.zeros(1, spec.num_register_tokens, dim))
         self.patch_embed = PatchEmbed(spec.patch_size, dim)
         rates = drop_path_rates(drop_path_rate, spec.depth)
-        self.blocks = nn.ModuleList(Block(spec, attention, rate) for rate in rates)
+        self.windows = resolve_windows(spec, window_size, global_blocks)
+        self.blocks = nn.ModuleList(
+            Block(spec, attention, rate, window, window_padding)
+            for rate, window in zip(rates, self.windows, strict=True)
+        )
         self.norm = make_norm(spec) if spec.final_norm else nn.Identity()
         self._set_trainable()
 
@@ -145,7 +161,7 @@ class InternViT(nn.Module):
             x_BNC, grid = self._embed(image_B3HW)
             outputs = []
             for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
-                x_BNC = self._run(block, x_BNC)
+                x_BNC = self._run(block, x_BNC, grid, self.spec.num_prefix_tokens)
                 if index in self.out_indices:  # stages of fewer than four blocks name one twice
                     outputs += [self.norm(x_BNC)] * self.out_indices.count(index)
         return outputs, grid
@@ -177,12 +193,13 @@ class InternViT(nn.Module):
             x_BNC = torch.cat([x_BNC[:, :first], registers, x_BNC[:, first:]], dim=1)
         return x_BNC, grid
 
-    def _run(self, block: nn.Module, x_BNC: torch.Tensor) -> torch.Tensor:
+    def _run(self, block: nn.Module, x_BNC: torch.Tensor, grid: tuple[int, int], prefix: int) -> torch.Tensor:
+        """One block on `prefix` class and register tokens followed by those of the row-major grid (h, w)."""
         # Recomputing pays only where backward will pass, so never under no_grad.
         if self.checkpointing == 'full' and torch.is_grad_enabled():
-            out: torch.Tensor = checkpoint(block, x_BNC, use_reentrant=False)
+            out: torch.Tensor = checkpoint(block, x_BNC, grid, prefix, use_reentrant=False)
         else:
-            out = block(x_BNC)
+            out = block(x_BNC, grid, prefix)
         return out
 
     def _output(self, x_BNC: torch.Tensor, grid: tuple[int, int]) -> FeatureMap:
@@ -202,12 +219,16 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return [float(value) for value in torch.linspace(0, rate, depth, device='cpu')]
 
 
-def _check_options(spec: BackboneSpec, drop_path_rate: float, checkpointing: str, return_cls: bool) -> None:
+def _check_options(
+    spec: BackboneSpec, drop_path_rate: float, checkpointing: str, return_cls: bool, window_padding: str,
+    others: Sequence[str],
+) -> None:
     rules = [
         (0 <= drop_path_rate < 1, f'drop_path_rate {drop_path_rate} is outside [0, 1)'),
         (checkpointing in CHECKPOINTING, unknown('checkpointing', checkpointing, CHECKPOINTING)),
         (spec.cls_token or not return_cls, 'return_cls needs a variant with a class token'),
+        (window_padding in PADDINGS, unknown('window_padding', window_padding, PADDINGS)),
     ]
-    faults = [message for holds, message in rules if not holds]
+    faults = [*(message for holds, message in rules if not holds), *others]
     if faults:
         raise UserError(problems(f'options of {spec.name}', faults))

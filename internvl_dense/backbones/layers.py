@@ -11,6 +11,7 @@ from torch import nn
 
 from internvl_dense.backbones.spec import BackboneSpec
 from internvl_dense.ops.attention import get_attention
+from internvl_dense.ops.windowed import KeyValue, windowed_attention
 
 INIT_STD = 0.02  # truncated normal of linear layers and tokens, as usual for ViTs
 
@@ -60,11 +61,23 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all tokens; q and k are normalised over all heads together where the variant says so."""
+    """Self-attention over all tokens or within windows.
 
-    def __init__(self, spec: BackboneSpec, kernel: str) -> None:
+    q and k are normalised over all heads together where the variant says so. Parameters are the same with and without
+    windows; only real tokens are projected.
+
+    Args:
+        spec: Geometry of the variant.
+        kernel: Name of the attention kernel.
+        window: Side of a window in tokens; None attends to all tokens.
+        padding: 'masked' or 'zeros', see `internvl_dense.ops.windowed`.
+    """
+
+    def __init__(self, spec: BackboneSpec, kernel: str, window: int | None = None, padding: str = 'masked') -> None:
         super().__init__()
         dim = spec.embed_dim
+        self.window = window
+        self.padding = padding
         self.num_heads = spec.num_heads
         self.scale = spec.head_dim**-0.5
         self.kernel = get_attention(kernel)
@@ -73,12 +86,30 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(dim, spec.norm_eps) if spec.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(dim, spec.norm_eps) if spec.qk_norm else nn.Identity()
 
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.qkv(x_BNC).chunk(3, dim=-1)
-        q, k, v = (self._split(part) for part in (self.q_norm(q), self.k_norm(k), v))
-        out_BHND = self.kernel.run(q, k, v, self.scale)
+    def forward(self, x_BNC: torch.Tensor, grid: tuple[int, int] | None = None, prefix: int = 0) -> torch.Tensor:
+        """(B, prefix + h * w, C) to the same shape; only windows ask for the `grid` (h, w) and the `prefix`."""
+        q, k, v = self._project(x_BNC)
+        if self.window is None:
+            out_BHND = self.kernel.run(q, k, v, self.scale)
+        else:
+            assert grid is not None, 'attention within windows needs the grid of its tokens'
+            out_BHND = windowed_attention(
+                q, k, v, self.scale, kernel=self.kernel.run, grid=grid, window=self.window, prefix=prefix,
+                filler=self._filler(x_BNC, grid, self.window),
+            )
         out_BNC: torch.Tensor = self.proj(out_BHND.transpose(1, 2).flatten(2))
         return out_BNC
+
+    def _project(self, x_BNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        q, k, v = self.qkv(x_BNC).chunk(3, dim=-1)
+        return self._split(self.q_norm(q)), self._split(self.k_norm(k)), self._split(v)
+
+    def _filler(self, x_BNC: torch.Tensor, grid: tuple[int, int], window: int) -> KeyValue | None:
+        """Key and value (1, H, 1, D) of a cell that is zero before the projection; None where no window has one."""
+        if self.padding == 'masked' or not any(side % window for side in grid):
+            return None
+        _, key, value = self._project(x_BNC.new_zeros(1, 1, x_BNC.shape[2]))
+        return key, value
 
     def _split(self, x_BNC: torch.Tensor) -> torch.Tensor:
         return x_BNC.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
@@ -135,20 +166,30 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with layer scale and drop path on both branches."""
+    """Pre-norm transformer block with layer scale and drop path on both branches.
 
-    def __init__(self, spec: BackboneSpec, kernel: str, drop_path: float) -> None:
+    Args:
+        spec: Geometry of the variant.
+        kernel: Name of the attention kernel.
+        drop_path: Probability that a sample skips a branch.
+        window: Side of the windows of its attention in tokens, or None.
+        padding: As for `Attention`.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, kernel: str, drop_path: float, window: int | None = None, padding: str = 'masked',
+    ) -> None:
         super().__init__()
         self.norm1 = make_norm(spec)
-        self.attn = Attention(spec, kernel)
+        self.attn = Attention(spec, kernel, window, padding)
         self.ls1 = LayerScale(spec.embed_dim, spec.layer_scale_init)
         self.norm2 = make_norm(spec)
         self.mlp = Mlp(spec)
         self.ls2 = LayerScale(spec.embed_dim, spec.layer_scale_init)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        x_BNC = x_BNC + self.drop_path(self.ls1(self.attn(self.norm1(x_BNC))))
+    def forward(self, x_BNC: torch.Tensor, grid: tuple[int, int] | None = None, prefix: int = 0) -> torch.Tensor:
+        x_BNC = x_BNC + self.drop_path(self.ls1(self.attn(self.norm1(x_BNC), grid, prefix)))
         return x_BNC + self.drop_path(self.ls2(self.mlp(self.norm2(x_BNC))))
 
 

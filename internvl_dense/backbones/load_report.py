@@ -34,7 +34,8 @@ class LoadReport:
         unexpected: Keys of the file that nothing explains.
         known_unused: Keys of the file that the dialect or the variant knows as no part of the trunk.
         dropped: Keys of blocks beyond the depth that the variant uses.
-        resized: (shape in the file, shape in the backbone) for each resampled key.
+        dropped_class: What the file holds for a class token that the backbone does not have, in words.
+        resized: (shape in the file, shape in the backbone) for each key that is resampled or loses its class slot.
         shape_mismatch: The same for keys that cannot be resampled.
         faults: Other contradictions, one sentence each.
         depths: Blocks in the file and in the backbone.
@@ -51,6 +52,7 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     known_unused: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    dropped_class: tuple[str, ...] = ()
     resized: dict[str, tuple[Shape, Shape]] = dataclasses.field(default_factory=dict)
     shape_mismatch: dict[str, tuple[Shape, Shape]] = dataclasses.field(default_factory=dict)
     faults: tuple[str, ...] = ()
@@ -102,7 +104,7 @@ class LoadReport:
             ('dialect', [self.dialect]),
             ('loaded', [f'{len(self.loaded)} tensors, {self.num_parameters:,} parameters']),
             ('resized', [f'{key} {_size(a)} -> {_size(b)}' for key, (a, b) in self.resized.items()]),
-            ('dropped', compact(self.dropped, self.file_keys)),
+            ('dropped', [*compact(self.dropped, self.file_keys), *self.dropped_class]),
             ('known, not used', _parts(self.known_unused)),
             ('missing', [f'{text} (allowed, initialised)' for text in compact(self.missing, self.model_keys)]),
         ]

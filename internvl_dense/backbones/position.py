@@ -25,6 +25,14 @@ def square_side(count: int) -> int:
     return side
 
 
+def class_slots(count: int) -> int | None:
+    """How many of `count` stored position embeddings stand before a square grid: 0, or 1 for a class token.
+
+    No number of at least two is both a square and one more than a square; None if it is neither.
+    """
+    return next((slots for slots in (0, 1) if count > slots and math.isqrt(count - slots) ** 2 == count - slots), None)
+
+
 def _bicubic(x_BCHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     resized = F.interpolate(x_BCHW.float(), size=size, mode='bicubic', align_corners=False)
     return resized.to(x_BCHW.dtype)

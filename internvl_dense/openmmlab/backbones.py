@@ -12,6 +12,7 @@ from internvl_dense.backbones.create import fill_weights, resolve_spec
 from internvl_dense.backbones.fingerprint import Origin
 from internvl_dense.backbones.internvit import FeatureMap, InternViT
 from internvl_dense.backbones.locate import PUBLISHED
+from internvl_dense.backbones.trunk_keys import trunk_parameters
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import frozen_trunk
 from internvl_dense.training.precision import HEAD_DTYPE, trunk_dtype
@@ -58,6 +59,9 @@ class InternViTBackbone(InternViT):
         drop_path_rate: float = 0.0,
         checkpointing: str = 'none',
         return_cls: bool = False,
+        window_size: int | Sequence[int | None] | None = None,
+        global_blocks: str | Sequence[int] = (),
+        window_padding: str = 'masked',
         save_frozen: bool = False,
         **overrides: Any,
     ) -> None:
@@ -66,7 +70,8 @@ class InternViTBackbone(InternViT):
         with torch.device('meta'):
             super().__init__(
                 spec, out_indices=out_indices, attention=attention, drop_path_rate=drop_path_rate,
-                checkpointing=checkpointing, return_cls=return_cls, frozen=frozen,
+                checkpointing=checkpointing, return_cls=return_cls, frozen=frozen, window_size=window_size,
+                global_blocks=global_blocks, window_padding=window_padding,
             )
         self.to(trunk_dtype(dtype))
         self.weights = configured_weights(weights, init_cfg)
@@ -97,9 +102,17 @@ class InternViTBackbone(InternViT):
         Raises:
             UserError: The parameters were never filled.
         """
+        self.require_filled()
+        return [to_head_dtype(output) for output in super().forward(image_B3HW)]
+
+    def require_filled(self) -> None:
+        """Refuses memory that was never filled.
+
+        Raises:
+            UserError: It was not.
+        """
         if not self.filled and self.pos_embed.device.type != 'meta':
             raise UserError(f'{self.spec.name} has no weights yet: call init_weights() or load a checkpoint first')
-        return [_to_head_dtype(output) for output in super().forward(image_B3HW)]
 
 
 def configured_weights(weights: str | None, init_cfg: dict[str, Any] | None) -> str | None:
@@ -121,19 +134,20 @@ def _before_load(
 ) -> None:
     """Notes that a state fills the trunk; a state without one gets the trunk that it was trained on."""
     assert isinstance(module, InternViTBackbone)
-    own = dict(module.named_parameters())
+    own = trunk_parameters(module)
     found = [name for name in own if prefix + name in state]
     if not found and frozen_trunk.RECORD in local_metadata:
         frozen_trunk.fill(module, local_metadata[frozen_trunk.RECORD], 'this checkpoint')
         state.update({prefix + name: parameter.detach() for name, parameter in own.items()})
-    elif len(found) == len(own):
+    elif all(prefix + name in state for name, _ in module.named_parameters()):
         module.filled = True
         name = found[0]
         if state[prefix + name].data_ptr() != own[name].data_ptr():  # else it is its own, put there for completeness
             module.origin = None
 
 
-def _to_head_dtype(output: FeatureMap) -> FeatureMap:
+def to_head_dtype(output: FeatureMap) -> FeatureMap:
+    """An output of a backbone in the precision of heads."""
     if isinstance(output, tuple):
         return output[0].to(HEAD_DTYPE), output[1].to(HEAD_DTYPE)
     return output.to(HEAD_DTYPE)

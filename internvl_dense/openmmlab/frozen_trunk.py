@@ -1,7 +1,8 @@
 """Checkpoints of runs with a frozen trunk hold what was trained; the trunk comes from its weights again.
 
 A frozen InternViT-6B is 12 GB that never change, beside a linear head of 2 MB. Such a checkpoint says instead which
-weights the trunk had (path and SHA-256), and loading it reads them again and refuses others.
+weights the trunk had (path and SHA-256), and loading it reads them again and refuses others. What a backbone carries
+beside its trunk, such as an adapter, was trained and stays in the checkpoint.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 
 from internvl_dense.backbones.fingerprint import Origin
 from internvl_dense.backbones.locate import find_weights
+from internvl_dense.backbones.trunk_keys import is_trunk_key, trunk_parameters
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import checkpoint_meta
 from internvl_dense.openmmlab.strict_load import unwrap
@@ -42,6 +44,16 @@ def omitted(model: nn.Module) -> tuple[str, Origin] | None:
     return prefix, origin
 
 
+def is_omitted(key: str, prefix: str) -> bool:
+    """Whether a key of a model belongs to its trunk.
+
+    Args:
+        key: As in 'backbone.blocks.0.ls1.gamma'.
+        prefix: Of the backbone, as in 'backbone.'.
+    """
+    return key.startswith(prefix) and is_trunk_key(key.removeprefix(prefix))
+
+
 def trim(checkpoint: dict[str, Any], model: nn.Module) -> None:
     """Leaves a frozen trunk out of a checkpoint that is about to be written, if its weights are those of a file."""
     left_out = omitted(model)
@@ -53,7 +65,7 @@ def trim(checkpoint: dict[str, Any], model: nn.Module) -> None:
     for name, wrapper in STATES:
         if name in checkpoint:
             state = checkpoint[name].items()
-            checkpoint[name] = {key: value for key, value in state if not key.startswith(wrapper + prefix)}
+            checkpoint[name] = {key: value for key, value in state if not is_omitted(key, wrapper + prefix)}
 
 
 def complete(checkpoint: dict[str, Any], model: nn.Module, source: str) -> None:
@@ -75,7 +87,7 @@ def complete(checkpoint: dict[str, Any], model: nn.Module, source: str) -> None:
         raise UserError(f'{source} was trained on a frozen InternViT, and the model of this config has none')
     prefix, trunk = found
     fill(trunk, record, source)
-    own = {name: parameter.detach() for name, parameter in trunk.named_parameters()}
+    own = {name: parameter.detach() for name, parameter in trunk_parameters(trunk).items()}
     for name, wrapper in STATES:
         if name in checkpoint:
             checkpoint[name] = {**checkpoint[name], **{wrapper + prefix + key: own[key] for key in own}}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file as save_safetensors
 
 from internvl_dense.backbones.checkpoint import CheckpointMismatchError, load_backbone_weights
 from internvl_dense.backbones.create import create_backbone
-from internvl_dense.backbones.dialects import CHAT, DIALECTS, HF, SEGMENTOR, TRANSFORMERS, to_foreign
+from internvl_dense.backbones.dialects import CHAT, DIALECTS, HF, OFFICIAL, SEGMENTOR, TRANSFORMERS, to_foreign
 from internvl_dense.backbones.fitting import expected_shapes
 from internvl_dense.backbones.position import resize_patch_kernel, resize_position
 from internvl_dense.backbones.variants import VARIANTS
@@ -193,6 +193,73 @@ def test_grid_that_is_not_square(tmp_path, state):
     state['pos_embed'] = torch.zeros(1, 1 + 4 * 6, 32)
     with pytest.raises(CheckpointMismatchError, match=r"'tiny': pos_embed: 24 positions after 1 .* no square"):
         load_backbone_weights(build(SPEC), save(tmp_path / 'x.pth', state))
+
+
+# --- a trunk without class token, as detectors have it --------------------------------------------------------------
+
+HEADLESS = SPEC.replace(name='headless', cls_token=False)
+SLOT = 'class slot of pos_embed'
+
+
+@pytest.mark.parametrize('device', ['meta', 'cpu'])
+@pytest.mark.parametrize('dialect', [OFFICIAL, HF], ids=lambda dialect: dialect.name)
+def test_a_file_with_class_token_loses_it_and_says_so(tmp_path, state, dialect, device):
+    module = build(HEADLESS, device)
+    report = load_backbone_weights(module, save(tmp_path / 'x.pth', to_foreign(state, dialect)))
+    assert report.dropped_class == ('cls_token', SLOT)
+    assert not (report.dropped or report.unexpected or report.known_unused or report.missing)
+    assert '  dropped          cls_token, class slot of pos_embed' in str(report).splitlines()
+    del state['cls_token']
+    assert_holds(module, {**state, 'pos_embed': state['pos_embed'][:, 1:]})
+
+
+def test_a_detector_keeps_an_unused_slot_that_is_dropped(tmp_path, state):
+    del state['cls_token']
+    module = build(HEADLESS)
+    content = {**to_foreign(state, SEGMENTOR, 'backbone.'), 'backbone.up1.0.weight': torch.zeros(2)}
+    report = load_backbone_weights(module, save(tmp_path / 'x.pth', {'state_dict': content}))
+    assert report.dropped_class == (SLOT,)
+    assert_holds(module, {**state, 'pos_embed': state['pos_embed'][:, 1:]})
+
+
+def test_a_trunk_without_class_token_reads_its_own_file_bit_for_bit(tmp_path):
+    own = random_state(HEADLESS)
+    module = build(HEADLESS)
+    report = load_backbone_weights(module, save(tmp_path / 'x.pth', own))
+    assert (report.dropped_class, report.resized) == ((), {})
+    assert_holds(module, own)
+
+
+@pytest.mark.parametrize('with_slot', [True, False])
+def test_positions_without_class_slot_are_resampled(tmp_path, state, with_slot):
+    grid = state['pos_embed'][:, 1:]
+    state['pos_embed'] = state['pos_embed'] if with_slot else grid
+    del state['cls_token']
+    module = build(HEADLESS.replace(image_size=98))
+    report = load_backbone_weights(module, save(tmp_path / 'x.pth', state))
+    assert report.dropped_class == ((SLOT,) if with_slot else ())
+    assert report.resized == {'pos_embed': (tuple(state['pos_embed'].shape), (1, 49, 32))}
+    assert_holds(module, {**state, 'pos_embed': resize_position(grid, 0, (7, 7))})
+
+
+@pytest.mark.parametrize(('count', 'with_class', 'message'), [
+    (18, False, '18 positions after 0 class slot'),
+    (18, True, '17 positions after 1 class slot'),
+    (16, True, '15 positions after 1 class slot'),  # as many as the trunk has, but one of them is the class token's
+])
+def test_other_counts_of_positions_are_refused(tmp_path, state, count, with_class, message):
+    state['pos_embed'] = torch.zeros(1, count, 32)
+    if not with_class:
+        del state['cls_token']
+    with pytest.raises(CheckpointMismatchError, match=message):
+        load_backbone_weights(build(HEADLESS), save(tmp_path / 'x.pth', state))
+
+
+def test_a_class_token_outside_the_trunk_is_still_unexpected(tmp_path, state):
+    content = {f'backbone.{key}': value for key, value in state.items()}
+    path = save(tmp_path / 'x.pth', {**content, 'cls_token': torch.zeros(1)})
+    with pytest.raises(CheckpointMismatchError, match='cls_token unexpected'):
+        load_backbone_weights(build(HEADLESS), path)
 
 
 # --- what does not fit ----------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def test_names_match_a_pattern() -> None:
         (NAME, {'attention': 'flsh'}, "Unknown attention kernel 'flsh'. Did you mean 'flash'?"),
         (NAME, {'out_indices': 'stage'}, "Did you mean 'stages'?"),
         (NAME, {'checkpointing': 'ful'}, "Did you mean 'full'?"),
+        (NAME, {'window_sizes': 4}, "Unknown backbone option 'window_sizes'."),
+        (NAME, {'window_size': -4}, 'window_size -4 must be a whole number of tokens from 1'),
         (NAME, {'num_heads': 5}, 'embed_dim 128 is not a multiple of num_heads 5'),
     ],
 )
@@ -81,12 +83,13 @@ def test_a_change_of_patch_keeps_the_grid_unless_a_size_is_given() -> None:
 def test_options_reach_the_module() -> None:
     model = create_backbone(
         NAME, out_indices=[0, 1], frozen=True, drop_path_rate=0.2, checkpointing='full', return_cls=True,
-        attention='eager', depth=3, qkv_bias=True)
+        attention='eager', depth=3, qkv_bias=True, window_size=2, global_blocks=[-1], window_padding='zeros')
     assert (model.out_indices, model.frozen, model.checkpointing, model.return_cls) == ((0, 1), True, 'full', True)
     assert model.spec.depth == model.depth == 3
     assert model.blocks[2].drop_path.rate == pytest.approx(0.2)
     assert model.blocks[0].attn.kernel.name == 'eager'
     assert model.blocks[0].attn.qkv.bias is not None
+    assert (model.windows, model.blocks[0].attn.padding) == ((2, 2, None), 'zeros')
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from internvl_dense.backbones.internvit import InternViT, drop_path_rates, resolve_indices
 from internvl_dense.backbones.position import resize_position
@@ -141,8 +142,11 @@ def test_class_token_beside_each_map() -> None:
 
 
 def test_all_wrong_options_come_at_once() -> None:
-    with pytest.raises(UserError, match='2 problems') as error:
-        build(drop_path_rate=1.0, checkpointing='ful')
+    with pytest.raises(UserError, match='5 problems') as error:
+        build(drop_path_rate=1.0, checkpointing='ful', window_padding='zero', window_size=0, global_blocks=[6])
+    assert "Unknown window_padding 'zero'. Did you mean 'zeros'?" in str(error.value)
+    assert 'window_size 0 must be' in str(error.value)
+    assert 'global_blocks [6]: tiny has blocks 0..5' in str(error.value)
     assert 'drop_path_rate 1.0 is outside [0, 1)' in str(error.value)
     assert "Did you mean 'full'?" in str(error.value)
 
@@ -181,11 +185,13 @@ def test_trained_trunks_follow_train_and_eval() -> None:
     assert model.train().blocks[0].training
 
 
-def gradients(checkpointing: str, **kwargs: Any) -> tuple[dict[str, torch.Tensor], Counter[int]]:
+def gradients(
+    checkpointing: str, size: tuple[int, int] = (28, 28), **kwargs: Any
+) -> tuple[dict[str, torch.Tensor], Counter[int]]:
     model = build(checkpointing=checkpointing, **kwargs).train()
     calls = count_calls(model)
     torch.manual_seed(3)
-    loss = sum(one.square().mean() for one in model(torch.randn(3, 3, 28, 28)))
+    loss = sum(one.square().mean() for one in model(torch.randn(3, 3, *size)))
     loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, calls
 
@@ -199,6 +205,19 @@ def test_checkpointing_gives_the_same_gradients_and_computes_twice(drop_path_rat
         assert torch.equal(grad, recomputed[name]), name
     assert set(once.values()) == {1}
     assert set(twice.values()) == {2}
+
+
+@pytest.mark.parametrize('padding', ['masked', 'zeros'])
+def test_checkpointing_of_windows_gives_the_same_gradients(padding: str) -> None:
+    spec = SPEC.replace(qkv_bias=True, num_register_tokens=1)
+    options: dict[str, Any] = {'spec': spec, 'size': (35, 20), 'window_size': [2, None, 3, 4, 1, 9],
+                               'window_padding': padding, 'drop_path_rate': 0.3}
+    plain, once = gradients('none', **options)
+    recomputed, twice = gradients('full', **options)
+    assert plain.keys() == recomputed.keys() == dict(build(spec).named_parameters()).keys()
+    for name, grad in plain.items():
+        assert torch.equal(grad, recomputed[name]), name
+    assert (set(once.values()), set(twice.values())) == ({1}, {2})
 
 
 def test_checkpointing_recomputes_only_where_a_gradient_flows() -> None:
@@ -270,3 +289,61 @@ def test_bf16_casts_the_image_and_stays_near_fp32() -> None:
     for ours, expected in zip(model(image), exact(image), strict=True):
         assert ours.dtype == torch.bfloat16
         assert (ours - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_windows_hide_what_lies_outside_them_and_the_class_token_sees_all() -> None:
+    model = build(SPEC.replace(num_register_tokens=1), window_size=2, out_indices=[0]).eval()
+    assert model.windows == (2,) * 6
+    image = torch.randn(1, 3, 21, 35)  # 3 x 5 patches
+    other = image.clone()
+    other[..., 14:, 28:] += 1  # the patch at the bottom right, alone in its window
+    before, after = (model.forward_tokens(one)[0][0][0] for one in (image, other))
+    changed = (before != after).any(-1)
+    assert changed[:2].all()
+    assert changed[2:].nonzero().flatten().tolist() == [14]
+
+
+def test_global_blocks_let_everything_be_seen() -> None:
+    image = torch.randn(1, 3, 21, 35)
+    other = image.clone()
+    other[..., 14:, 28:] += 1
+    spec = SPEC.replace(cls_token=False)
+    for global_blocks, reach in (((), 1), ([1], 15), ('stages', 15)):
+        model = build(spec, window_size=2, global_blocks=global_blocks, out_indices='last').eval()
+        before, after = (model(one)[0] for one in (image, other))
+        assert int((before != after).any(1).sum()) == reach
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 7), st.integers(0, 2), st.booleans())
+def test_any_size_any_window_and_any_prefix(
+    height: int, width: int, window: int, registers: int, cls_token: bool
+) -> None:
+    spec = SPEC.replace(depth=2, cls_token=cls_token, num_register_tokens=registers)
+    model = build(spec, window_size=[window, None], out_indices='last').eval()
+    image = torch.randn(1, 3, height, width)
+    [one] = model(image)
+    assert one.shape == (1, 16, -(-height // 7), -(-width // 7))
+    assert one.isfinite().all()
+    if window >= max(one.shape[2:]):
+        torch.testing.assert_close(one, build(spec, out_indices='last').eval()(image)[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('padding', ['masked', 'zeros'])
+def test_windows_project_the_tokens_and_nothing_else(padding: str) -> None:
+    spec = SPEC.replace(patch_size=16, image_size=256, depth=1, cls_token=False)
+    with torch.device('meta'):
+        model = build(spec, window_size=16, window_padding=padding, out_indices='last')
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(2, 3, 800, 1333))
+    counts = {name: sum(row.values()) for name, row in counter.get_flop_counts().items()}
+    tokens, channels = 50 * 84, spec.embed_dim
+    projected = 2 * tokens + (padding == 'zeros')  # one zero vector stands for all padding
+    assert counts['InternViT.blocks.0.attn.qkv'] == 2 * projected * channels * 3 * channels
+    assert counts['InternViT.blocks.0.attn.proj'] == 2 * 2 * tokens * channels * channels
+    windows = [(15, 256), (3, 64), (5, 32), (1, 8)]  # number and tokens, one row for each size
+    keys = [256] * 4 if padding == 'zeros' else [size for _, size in windows]
+    pairs = sum(count * size * seen for (count, size), seen in zip(windows, keys, strict=True))
+    products = counts['InternViT.blocks.0.attn'] - counts['InternViT.blocks.0.attn.qkv'] - \
+        counts['InternViT.blocks.0.attn.proj']
+    assert products == 2 * 2 * 2 * pairs * channels

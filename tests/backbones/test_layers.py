@@ -178,3 +178,41 @@ def test_initial_values() -> None:
     bound = math.sqrt(6 / (3 * 14 * 14 + 12))
     assert 0.9 * bound < float(embed.proj.weight.detach().abs().max()) <= bound
     assert not embed.proj.bias.any()
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('qk_norm', [True, False])
+@pytest.mark.parametrize('padding', ['masked', 'zeros'])
+def test_windows_of_attention_are_attention_over_their_cells(padding: str, qk_norm: bool, bias: bool) -> None:
+    spec = SPEC.replace(qk_norm=qk_norm, qkv_bias=bias)
+    whole = randomised(Attention(spec, 'eager'))
+    windowed = Attention(spec, 'eager', 3, padding)
+    windowed.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 5 * 4, 12)
+    out = windowed(x, (5, 4)).unflatten(1, (5, 4))
+    cells = x.unflatten(1, (5, 4))
+    if padding == 'zeros':
+        cells = F.pad(cells, (0, 0, 0, 2, 0, 1))
+    for rows in (slice(0, 3), slice(3, 6)):
+        for columns in (slice(0, 3), slice(3, 6)):
+            window = cells[:, rows, columns]
+            expected = whole(window.flatten(1, 2)).unflatten(1, window.shape[1:3])
+            ours = out[:, rows, columns]
+            expected = expected[:, :ours.shape[1], :ours.shape[2]]
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_with_zeros_trains_the_bias_that_padded_cells_show() -> None:
+    attention = randomised(Attention(SPEC.replace(qkv_bias=True), 'eager', 3, 'zeros')).double()
+    padded = randomised(Attention(SPEC.replace(qkv_bias=True), 'eager')).double()
+    x = torch.randn(1, 4, 12, dtype=torch.float64)
+    attention(x, (2, 2)).square().sum().backward()
+    cells = F.pad(x.unflatten(1, (2, 2)), (0, 0, 0, 1, 0, 1))
+    padded(cells.flatten(1, 2)).unflatten(1, (3, 3))[:, :2, :2].square().sum().backward()
+    for (name, ours), expected in zip(attention.named_parameters(), padded.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad, atol=1e-9, rtol=1e-9, msg=name)
+
+
+def test_windows_without_a_grid_are_an_error_of_the_caller() -> None:
+    with pytest.raises(AssertionError, match='needs the grid of its tokens'):
+        Block(SPEC, 'eager', 0.0, window=2)(torch.randn(1, 4, 12))

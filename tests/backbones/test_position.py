@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from internvl_dense.backbones.position import resize_patch_kernel, resize_position, square_side
+from internvl_dense.backbones.position import class_slots, resize_patch_kernel, resize_position, square_side
 from internvl_dense.errors import UserError
 
 
@@ -82,3 +82,10 @@ def test_patch_kernels_are_resampled_without_scaling() -> None:
     assert torch.equal(resized, F.interpolate(kernel, size=(16, 16), mode='bicubic', align_corners=False))
     flat = resize_patch_kernel(torch.ones(1, 3, 14, 14), 16)
     torch.testing.assert_close(flat, torch.ones(1, 3, 16, 16), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('count', 'slots'), [(1, 0), (2, 1), (4, 0), (5, 1), (256, 0), (257, 1), (1024, 0), (1025, 1), (0, None), (3, None),
+                         (255, None), (258, None)])
+def test_a_stored_grid_tells_whether_a_class_slot_stands_before_it(count: int, slots: int | None) -> None:
+    assert class_slots(count) == slots

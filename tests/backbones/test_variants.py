@@ -104,3 +104,17 @@ def test_the_debug_variant_has_every_switch_of_the_6b_kind() -> None:
                    'num_register_tokens', 'final_norm', 'patch_size'):
         assert getattr(debug, switch) == getattr(big, switch), switch
     assert count('internvit_debug') < 1_000_000
+
+
+@pytest.mark.parametrize('name', list_backbones())
+def test_every_variant_takes_windows_and_keeps_its_parameters(name: str) -> None:
+    plain = create_backbone(name, device='meta')
+    model = create_backbone(name, device='meta', window_size=16, global_blocks='stages')
+    globals_ = {index for index, window in enumerate(model.windows) if window is None}
+    assert globals_ == set(model.spec.stage_indices)
+    assert [block.attn.window for block in model.blocks] == list(model.windows)
+    assert {key: value.shape for key, value in model.state_dict().items()} == {
+        key: value.shape for key, value in plain.state_dict().items()}
+    patch = model.spec.patch_size
+    maps = model(torch.zeros(1, 3, 20 * patch, 33 * patch, device='meta'))
+    assert [tuple(one.shape) for one in maps] == [(1, model.spec.embed_dim, 20, 33)] * 4

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from internvl_dense.dense.pyramid import ChannelLayerNorm, ViTFeaturePyramid
+from internvl_dense.backbones.create import create_backbone
+from internvl_dense.backbones.internvit import FeatureInfo
+from internvl_dense.dense.pyramid import ChannelLayerNorm, ViTFeaturePyramid, pyramid_info
 from internvl_dense.errors import UserError
 
 KEYS = {f'{name}.{kind}' for name in ('up1.0', 'up1.1', 'up1.3', 'up2.0') for kind in ('weight', 'bias')}
@@ -38,10 +40,42 @@ def test_the_third_map_passes_unchanged_and_the_fourth_is_pooled() -> None:
     assert torch.equal(outputs[3], nn.functional.max_pool2d(inputs[3], 2))
 
 
-@pytest.mark.parametrize('count', [1, 3, 5])
+@pytest.mark.parametrize('count', [0, 2, 3, 5])
 def test_another_number_of_maps_is_refused(count: int) -> None:
-    with pytest.raises(UserError, match=f"reads 4 maps, got {count}; use out_indices='stages'"):
+    with pytest.raises(UserError, match=f"reads 4 maps or 1, got {count}; use out_indices='stages' or 'last'"):
         ViTFeaturePyramid(8)(maps(4, 4, count))
+    with pytest.raises(UserError, match=f'reads 4 maps or 1, got {count}'):
+        pyramid_info(FeatureInfo((0,) * count, (8,) * count, (16,) * count))
+
+
+def test_one_map_feeds_all_four_branches() -> None:
+    pyramid, [one] = ViTFeaturePyramid(8, final_norm=True), maps(5, 6, 1)
+    for ours, expected in zip(pyramid([one]), pyramid([one] * 4), strict=True):
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(('patch', 'strides'), [(16, (4, 8, 16, 32)), (14, (3.5, 7, 14, 28)), (8, (2, 4, 8, 16))])
+@pytest.mark.parametrize('out_indices', ['stages', 'last'])
+def test_channels_and_strides_can_be_asked(patch: int, strides: tuple[float, ...], out_indices: str) -> None:
+    trunk = create_backbone('internvit_debug', device='meta', patch_size=patch, out_indices=out_indices)
+    info = pyramid_info(trunk.feature_info)
+    assert info.strides == strides
+    assert [type(stride) for stride in info.strides] == [type(stride) for stride in strides]
+    assert info.channels == (128,) * 4
+    assert info.indices == (trunk.out_indices if out_indices == 'stages' else (3,) * 4)
+    with torch.device('meta'):
+        outputs = ViTFeaturePyramid(128)(trunk(torch.zeros(1, 3, 4 * patch, 6 * patch)))
+    for one, channels, stride in zip(outputs, info.channels, info.strides, strict=True):
+        assert one.shape == (1, channels, 4 * patch / stride, 6 * patch / stride)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(5, 9), (6, 8), (1, 3), (1, 1)])
+def test_ceil_mode_keeps_the_last_row_and_column(height: int, width: int) -> None:
+    inputs = maps(height, width)
+    coarse = ViTFeaturePyramid(8, ceil_mode=True)(inputs)[3]
+    assert coarse.shape == (2, 8, -(-height // 2), -(-width // 2))
+    corner = inputs[3][:, :, (height - 1) // 2 * 2:, (width - 1) // 2 * 2:]
+    assert torch.equal(coarse[:, :, -1, -1], corner.amax((2, 3)))
 
 
 @pytest.mark.parametrize('size', [(1, 5), (5, 1)])

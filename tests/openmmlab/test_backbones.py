@@ -75,6 +75,7 @@ def test_found_through_the_registries_of_mmseg_and_mmdet() -> None:
         ({'variant': 'internvit_debgu'}, "Did you mean 'internvit_debug'?"),
         ({'qk_nrom': False}, "Did you mean 'qk_norm'?"),
         ({'dtype': 'fp16'}, "Unknown dtype 'fp16'"),
+        ({'window_size': [4, 4]}, 'window_size lists 2 blocks, internvit_debug has 4'),
         ({'init_cfg': {'type': 'Constant', 'val': 0}}, "init_cfg=dict(type='Pretrained', checkpoint=PATH)"),
         ({'init_cfg': {'type': 'Pretrained', 'checkpoint': 'a'}, 'weights': 'b'}, 'only one of them'),
         ({'init_cfg': {'type': 'Pretrained', 'checkpoint': 'a'}, 'weights': 'random'}, 'only one of them'),
@@ -198,8 +199,10 @@ def test_a_bf16_trunk_gives_fp32_maps(return_cls: bool) -> None:
 
 def test_options_reach_the_backbone() -> None:
     model = build(frozen=True, out_indices='probe', checkpointing='full', drop_path_rate=0.3, attention='eager',
-                  patch_size=7)
+                  patch_size=7, window_size=3, global_blocks=[1], window_padding='zeros')
     assert (model.frozen, model.out_indices, model.checkpointing) == (True, (3,), 'full')
     assert (model.spec.patch_size, model.spec.image_size) == (7, 28)
+    assert model.windows == (3, None, 3, 3)
+    assert [block.attn.padding for block in model.blocks] == ['zeros'] * 4
     assert model.blocks[-1].drop_path.rate == pytest.approx(0.3)
     assert not any(p.requires_grad for p in model.parameters())

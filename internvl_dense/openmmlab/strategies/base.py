@@ -71,9 +71,9 @@ class DenseStrategyMixin:
     def model_state_dict(self) -> StateDict:
         """State of the model without its wrapper: on the CPU, but for a trunk that will be left out of the file."""
         left_out = frozen_trunk.omitted(self.model)
-        prefix = left_out[0] if left_out else None
         state = unwrap(self.model).state_dict()
-        return {key: value if prefix and key.startswith(prefix) else value.cpu() for key, value in state.items()}
+        stays = {key for key in state if left_out and frozen_trunk.is_omitted(key, left_out[0])}
+        return {key: value if key in stays else value.cpu() for key, value in state.items()}
 
     def save_checkpoint(
         self,
