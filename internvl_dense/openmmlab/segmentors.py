@@ -11,6 +11,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 
 from internvl_dense.dense.slide import slide_inference
+from internvl_dense.openmmlab.adapters import complete_backbone
 from internvl_dense.openmmlab.head_configs import complete_heads
 from internvl_dense.training.numerics import AUXILIARY_INDEX, FAST, get_numerics
 from internvl_dense.training.precision import HEAD_DTYPE, LOSS_DTYPE, without_autocast
@@ -32,6 +33,7 @@ class DenseSegmentor(EncoderDecoder):
         **kwargs: Any,
     ) -> None:
         chosen = get_numerics(numerics)
+        backbone = complete_backbone(backbone, chosen)
         with torch.device('meta'):  # shapes only; the real one is built by the parent
             channels = MODELS.build(backbone).feature_info.channels
         if neck is not None and neck['type'] == 'ViTFeaturePyramid':

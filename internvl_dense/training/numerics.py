@@ -26,6 +26,8 @@ class Numerics:
         frozen_auxiliary_index: Map that the auxiliary head reads beside a frozen trunk (0-based). It is 2 beside a
             trained trunk in both; the published head-tuning config has 1.
         fp32_heads: Heads compute in fp32 also where the rest runs under bf16 autocast.
+        published_adapter: ViT-Adapter as published: no class token, and positions that are not resampled where the
+            number of tokens is that of the square they were made for.
         whole_batch: A training step must see the batch of the recipe (16), because SyncBN normalises over it.
     """
 
@@ -34,16 +36,18 @@ class Numerics:
     avg_non_ignore: bool
     frozen_auxiliary_index: int
     fp32_heads: bool
+    published_adapter: bool
     whole_batch: bool
 
 
 AUXILIARY_INDEX = 2  # beside a trained trunk; third of the four maps, as in the published full-tuning config
 PUBLISHED = Numerics(
-    'published', decay_tokens=True, avg_non_ignore=False, frozen_auxiliary_index=1, fp32_heads=True, whole_batch=True,
+    'published', decay_tokens=True, avg_non_ignore=False, frozen_auxiliary_index=1, fp32_heads=True,
+    published_adapter=True, whole_batch=True,
 )
 FAST = Numerics(
     'fast', decay_tokens=False, avg_non_ignore=True, frozen_auxiliary_index=AUXILIARY_INDEX, fp32_heads=False,
-    whole_batch=False,
+    published_adapter=False, whole_batch=False,
 )
 NUMERICS = {row.name: row for row in (PUBLISHED, FAST)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ CASES = {
     'upernet_full_depth45': (FULL, ('model.backbone.variant=internvit_6b_448px_v1_2',)),
     'linear_frozen': ('ade20k/linear_probing_internvit_6b_224px_ade20k', ()),
     'upernet_frozen': ('ade20k/head_tuning_internvit_6b_224px_ade20k', ()),
+    'adapter_depth48': ('ade20k/vit_adapter_internvit_6b_224px_ade20k', ()),
 }
 TOKENS = {'backbone.pos_embed', 'backbone.cls_token'}
 
@@ -50,7 +52,7 @@ def groups_of(name: str, decay_tokens: bool) -> tuple[list[ParameterGroup], floa
 
 def our_name(name: str) -> str:
     """The published pyramid is part of the backbone, ours is the neck."""
-    return name.replace('backbone.up', 'neck.up')
+    return re.sub(r'^backbone\.up(?=\d)', 'neck.up', name)  # `backbone.up` without a number is the adapter\'s
 
 
 @pytest.mark.parametrize('name', CASES)

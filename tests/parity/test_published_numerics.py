@@ -16,12 +16,13 @@ from internvl_dense.dense.slide import slide_windows
 from internvl_dense.openmmlab.configs import load_config
 from internvl_dense.openmmlab.launch import build_model_on_meta
 from internvl_dense.zoo import ZOO
+from tests.parity.test_layer_decay_parity import our_name
 from tests.parity.test_schedule_parity import REL, rates
 
 Golden = Callable[[str], Any]
 VARIANT = 'internvit_6b_224px_ade20k'
 GROUPS = {'upernet_full_depth48': f'full_tuning_{VARIANT}', 'linear_frozen': f'linear_probing_{VARIANT}',
-          'upernet_frozen': f'head_tuning_{VARIANT}'}
+          'upernet_frozen': f'head_tuning_{VARIANT}', 'adapter_depth48': f'vit_adapter_{VARIANT}'}
 SCHEDULES = {'poly_5000_100': '1of16', 'poly_10000_200': '1of8', 'poly_20000_400': '1of4', 'poly_40000_800': '1of2',
              'poly_80000_1500': '1of1'}
 ROUNDED = 1e-12  # products of the same factors in another order
@@ -47,7 +48,7 @@ def test_every_optimizer_group(golden: Golden, case: str) -> None:
     found = {name: group for group in groups for name in group['param_names']}
     assert len(found) == len(table)
     for name, row in table.items():
-        group = found[name.replace('backbone.up', 'neck.up')]
+        group = found[our_name(name)]
         assert group['group_name'] == row['group']
         assert (group['lr'], group['weight_decay']) == pytest.approx((row['lr'], row['weight_decay']), rel=ROUNDED)
 
@@ -57,8 +58,7 @@ def test_fast_numerics_change_the_decay_of_the_tokens_alone(golden: Golden) -> N
     config = load_config(Namespace(config=GROUPS['upernet_full_depth48'], numerics='fast'))
     groups = optimizer(config).param_groups
     decay = {name: group['weight_decay'] for group in groups for name in group['param_names']}
-    changed = {name for name, row in table.items()
-               if decay[name.replace('backbone.up', 'neck.up')] != row['weight_decay']}
+    changed = {name for name, row in table.items() if decay[our_name(name)] != row['weight_decay']}
     assert changed == {'backbone.pos_embed', 'backbone.cls_token'}
 
 
@@ -95,6 +95,20 @@ def test_sizes_and_windows_of_every_published_model(golden: Golden, name: str) -
             assert size == row['plain_then_multiple14']
             checked += 1
     assert checked >= 8
+
+
+def test_sizes_and_windows_of_the_adapter(golden: Golden) -> None:
+    init_default_scope('mmseg')
+    config = load(GROUPS['adapter_depth48'])
+    steps = [TRANSFORMS.build(step) for step in config.test_pipeline if 'Resize' in step.type]
+    assert [type(step).__name__ for step in steps] == ['SETRResize']
+    rows = golden('resize_and_windows')['adapter_rows']
+    assert len(rows) == 16
+    for row in rows:
+        size = steps[0].transform({'img': np.zeros(row['ori'], np.uint8), 'img_shape': row['ori']})['img'].shape[:2]
+        assert size == row['setr']
+        windows = slide_windows(size, config.model.test_cfg.crop_size, config.model.test_cfg.stride)
+        assert windows == row['windows_512_341']
 
 
 @pytest.mark.parametrize(('name', 'processes'), list(itertools.product(ZOO.list(), (1, 8))))
