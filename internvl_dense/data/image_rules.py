@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
+from internvl_dense.data.image_files import ImageFacts
 from internvl_dense.data.rules import Finding
 from internvl_dense.data.split_files import SampleIndex
 
@@ -20,14 +22,22 @@ MODE_NOTES = {
 }
 
 
-def image_unreadable(index: SampleIndex) -> Iterator[Finding]:
+class HasImages(Protocol):
+    """A split of any kind of data set."""
+
+    @property
+    def images(self) -> tuple[ImageFacts, ...]:
+        """Facts of the images that are read."""
+
+
+def image_unreadable(index: HasImages) -> Iterator[Finding]:
     """Images can be decoded to the end."""
     for image in index.images:
         if image.unreadable:
             yield image.path, f'{image.unreadable}. Replace it or take it out of the split.'
 
 
-def image_unusual(index: SampleIndex) -> Iterator[Finding]:
+def image_unusual(index: HasImages) -> Iterator[Finding]:
     """Images are 8-bit grey or RGB, one frame."""
     for image in index.images:
         if image.unreadable:
@@ -43,7 +53,7 @@ def size_differs(index: SampleIndex) -> Iterator[Finding]:
     for image, label in zip(index.images, index.labels, strict=True):
         if image.unreadable or label.unreadable or image.width_height == label.width_height:
             continue
-        sizes = f'the label is {_size(label.width_height)}, the image {_size(image.width_height)}'
+        sizes = f'the label is {size_text(label.width_height)}, the image {size_text(image.width_height)}'
         if image.stored_size == label.width_height:
             yield (
                 label.path,
@@ -54,5 +64,6 @@ def size_differs(index: SampleIndex) -> Iterator[Finding]:
             yield label.path, f'{sizes} (width x height). Resize the label with nearest-neighbour.'
 
 
-def _size(width_height: tuple[int, int]) -> str:
+def size_text(width_height: tuple[int, int]) -> str:
+    """'640x480'."""
     return f'{width_height[0]}x{width_height[1]}'

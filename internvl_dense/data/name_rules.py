@@ -19,7 +19,7 @@ def folder_missing(index: SampleIndex) -> Iterator[Finding]:
     """The folders exist."""
     for kind, folder in (('image', index.image_dir), ('label', index.label_dir)):
         if not folder.is_dir():
-            yield folder, f'the {kind} folder does not exist.{_folder_hint(folder)}'
+            yield folder, f'the {kind} folder does not exist.{folder_hint(folder)}'
 
 
 def no_images(index: SampleIndex) -> Iterator[Finding]:
@@ -88,7 +88,8 @@ def _near(position: int, name: str, files: list[str]) -> str:
     return f' Near: {", ".join(near)}.' if near else ''
 
 
-def _folder_hint(folder: Path) -> str:
+def folder_hint(folder: Path) -> str:
+    """What lies beside a folder that does not exist, as a sentence."""
     parent = folder.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent

@@ -61,12 +61,12 @@ class SampleIndex:
     @cached_property
     def images(self) -> tuple[ImageFacts, ...]:
         """Facts of the checked images, in the order of `checked`."""
-        return _in_threads(image_facts, (pair.image for pair in self.checked))
+        return in_threads(image_facts, (pair.image for pair in self.checked))
 
     @cached_property
     def labels(self) -> tuple[LabelFacts, ...]:
         """Facts of the checked labels, in the order of `checked`."""
-        return _in_threads(label_facts, (pair.label for pair in self.checked))
+        return in_threads(label_facts, (pair.label for pair in self.checked))
 
     @cached_property
     def pixels(self) -> dict[int, int]:
@@ -77,6 +77,7 @@ class SampleIndex:
         return dict(sorted(total.items()))
 
 
-def _in_threads(read: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
+def in_threads(read: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
+    """Results in the order of the items, for a function that waits for files."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         return tuple(pool.map(read, items))

@@ -20,14 +20,14 @@ def per_class_table(metrics: Metrics) -> str:
     """
     scores = metrics['per_class']
     rows = [(name, values['IoU'], values['Acc']) for name, values in scores.items()]
-    width = max(_columns(name) for name in ['class', *scores])
+    width = max(text_width(name) for name in ['class', *scores])
     rule = '-' * (width + 2 * NUMBER_WIDTH)
     lines = [
-        _line('class', ['IoU %', 'Acc %'], width),
+        line('class', ['IoU %', 'Acc %'], width),
         rule,
-        *(_line(name, [percent(iou), percent(acc)], width) for name, iou, acc in rows),
+        *(line(name, [percent(iou), percent(acc)], width) for name, iou, acc in rows),
         rule,
-        _line('mean', [percent(metrics['mIoU']), percent(metrics['mAcc'])], width),
+        line('mean', [percent(metrics['mIoU']), percent(metrics['mAcc'])], width),
         f'aAcc {percent(metrics["aAcc"])}, '
         f'mIoU over all {len(rows)} classes (absent ones as 0) {percent(metrics["mIoU_all_classes"])}',
         *_note('absent, not in the means:', [name for name, iou, _ in rows if iou is None]),
@@ -44,8 +44,9 @@ def percent(fraction: float | None) -> str:
     return ABSENT if fraction is None else f'{100 * fraction:.2f}'
 
 
-def _line(name: str, cells: Sequence[str], width: int) -> str:
-    return name + ' ' * (width - _columns(name)) + ''.join(cell.rjust(NUMBER_WIDTH) for cell in cells)
+def line(name: str, cells: Sequence[str], width: int) -> str:
+    """A name in a column of `width`, then cells of equal width."""
+    return name + ' ' * (width - text_width(name)) + ''.join(cell.rjust(NUMBER_WIDTH) for cell in cells)
 
 
 def _note(title: str, names: Sequence[str]) -> list[str]:
@@ -54,7 +55,7 @@ def _note(title: str, names: Sequence[str]) -> list[str]:
     return textwrap.wrap(f'{title} {", ".join(names)}', NOTE_WIDTH, subsequent_indent='  ')
 
 
-def _columns(text: str) -> int:
+def text_width(text: str) -> int:
     """Width on a terminal: East Asian wide and full-width characters take two columns, combining marks none."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in 'WF' else 1 for char in text

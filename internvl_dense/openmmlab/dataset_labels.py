@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from internvl_dense.data.label_policy import LabelPolicy
+from internvl_dense.errors import UserError
 
 
 def label_policy_of(dataset: Any) -> LabelPolicy:
@@ -27,5 +28,21 @@ def label_policy_of(dataset: Any) -> LabelPolicy:
 
 def config_label_policy(config: Config, split: str) -> LabelPolicy:
     """The policy of the data set of 'train', 'val' or 'test'; its files need not be there."""
+    return label_policy_of(_build(config, split))
+
+
+def config_metainfo(config: Config, split: str) -> dict[str, Any]:
+    """What the data set of 'train', 'val' or 'test' says about itself; its files need not be there.
+
+    Raises:
+        UserError: It names no classes.
+    """
+    meta: dict[str, Any] = _build(config, split).metainfo
+    if not meta.get('classes'):
+        raise UserError(f'{split}_dataloader.dataset names no classes: give it a metainfo')
+    return meta
+
+
+def _build(config: Config, split: str) -> Any:
     init_default_scope(config.get('default_scope', 'mmseg'))
-    return label_policy_of(DATASETS.build({**config[f'{split}_dataloader'].dataset, 'lazy_init': True}))
+    return DATASETS.build({**config[f'{split}_dataloader'].dataset, 'lazy_init': True})

@@ -121,13 +121,13 @@ def test_overwrite_deletes_results_and_nothing_else(folder: PredictionFolder):
 
 
 def test_overwrite_stopped_after_deleting_is_no_mixture(folder: PredictionFolder, monkeypatch: pytest.MonkeyPatch):
-    import internvl_dense.data.prediction_files as module
+    import internvl_dense.data.result_folder as module
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     folder.save('x', IMAGE, IDS)
-    monkeypatch.setattr(module, '_write', stop)
+    monkeypatch.setattr(module, 'write_whole', stop)
     with pytest.raises(KeyboardInterrupt):
         reopen(folder, overwrite=True, checkpoint_sha256='def')
     assert not folder.is_done('x')
