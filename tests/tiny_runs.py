@@ -66,6 +66,11 @@ def train(config: Any, work_dir: pathlib.Path, *arguments: Any, data: pathlib.Pa
     return _call(train_command.main, [config, '--work-dir', work_dir, *arguments, *options(data, _dotted(changes))])
 
 
+def train_detector(config: Any, work_dir: pathlib.Path, options: Sequence[Any], *arguments: Any) -> int:
+    """The train command in this process with the options of `tiny_detection`; returns its exit code."""
+    return _call(train_command.main, [config, '--work-dir', work_dir, *arguments, *options])
+
+
 def test(config: Any, checkpoint: Any, work_dir: pathlib.Path, *arguments: Any, data: pathlib.Path,
          **changes: Any) -> int:
     """The test command in this process; returns its exit code."""

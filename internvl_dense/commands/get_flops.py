@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'input {size[0]} x {size[1]} px, one image; 1 multiply-add = 2 operations')
     for name, flops in _flops(model, size).items():
         print(f'{name:>12}: {flops / TERA:10.4f} TFLOP')
+    if not is_segmentor(model):
+        print('heads of a detector work on as many regions as an image has, and are left out')
     print(f'{"parameters":>12}: {total:,} ({trainable:,} trainable), auxiliary head left out')
     return 0
 
@@ -52,6 +54,11 @@ def _size(shape: list[int] | None, config: Any) -> tuple[int, int]:
     return shape[0], shape[-1]
 
 
+def is_segmentor(model: Any) -> bool:
+    """Whether the whole model runs on shapes alone."""
+    return hasattr(model, 'decode_head')
+
+
 def _flops(model: Any, size: tuple[int, int]) -> dict[str, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -59,11 +66,15 @@ def _flops(model: Any, size: tuple[int, int]) -> dict[str, float]:
     image = torch.empty(1, 3, *size, device='meta')
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model(image, mode='tensor')
+        model(image, mode='tensor') if is_segmentor(model) else model.extract_feat(image)
     counts = counter.get_flop_counts()
-    root = type(model).__name__
-    parts = {name: counts.get(f'{root}.{name}', {}) for name in ('backbone', 'neck')}
+    root = f'{type(model).__name__}.'
+    parts = {}
+    for name in ('backbone', 'neck'):  # a part that is called by itself goes by the name of its class
+        parts[name] = counts.get(root + name) or counts.get(type(getattr(model, name, None)).__name__, {})
     table = {name: float(sum(ops.values())) for name, ops in parts.items() if ops}
     total = float(counter.get_total_flops())
+    if not is_segmentor(model):
+        return {**table, 'total': total}
     # mmseg calls its head's forward directly, which no module hook sees.
     return {**table, 'decode_head': total - sum(table.values()), 'total': total}

@@ -20,6 +20,7 @@ from internvl_dense.openmmlab.config_checks import data_problems
 from internvl_dense.openmmlab.dataset_labels import config_label_policy
 from internvl_dense.openmmlab.pipelines import PIPELINE_ERRORS, rgb, step_type
 from internvl_dense.openmmlab.summary import build_dataset
+from internvl_dense.openmmlab.tasks import DETECTION, task_of
 
 PACK = 'PackSegInputs'
 
@@ -38,6 +39,9 @@ class Browser:
     """
 
     def __init__(self, config: Config, split: str, raw: bool = False, seed: int = 0) -> None:
+        if task_of(config) == DETECTION:
+            raise UserError('browse_dataset draws segmentation labels; boxes and masks of this config are drawn by '
+                            "mmdetection's tools/analysis_tools/browse_dataset.py, which reads it as it is")
         config = copy.deepcopy(config)
         init_default_scope(config.get('default_scope', 'mmseg'))
         steps = [step_type(step) for step in config[f'{split}_dataloader'].dataset.get('pipeline') or ()]

@@ -7,6 +7,7 @@ as it is, and the checks before a run say what is missing.
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,9 @@ def set_data_root(config: Config, root: str) -> None:
         dataset.data_root = root
         if isinstance(dataset.get('metainfo', {}).get('classes'), str):
             dataset.metainfo.classes = str(pathlib.Path(root, FILE))
+    for evaluator in _evaluators(config):  # which read the instances from a file of their own
+        if evaluator.get('ann_file'):
+            evaluator.ann_file = str(pathlib.Path(root, os.path.relpath(evaluator.ann_file, config.data_root)))
     if 'data_root' in config:
         config.data_root = root
     for place in (config, *_heads(config)):
@@ -56,6 +60,12 @@ def _datasets(config: Config) -> Iterator[Any]:
         loader = config.get(f'{split}_dataloader')
         if loader:
             yield loader.dataset
+
+
+def _evaluators(config: Config) -> Iterator[Any]:
+    for split in SPLITS[1:]:
+        found = config.get(f'{split}_evaluator')
+        yield from found if isinstance(found, (list, tuple)) else [found] if found else []
 
 
 def _heads(config: Config) -> Iterator[Any]:
@@ -91,7 +101,7 @@ def count_images(config: Config) -> int:
         return 0  # mmengine would take the path of an absent file for the names
     init_default_scope(config.get('default_scope', 'mmseg'))
     dataset = DATASETS.build({**config.train_dataloader.dataset, 'lazy_init': True})
-    folder = pathlib.Path(dataset.data_prefix.get('img_path') or '')
+    folder = pathlib.Path(dataset.data_prefix.get('img_path') or dataset.data_prefix.get('img') or '')
     if not folder.is_dir() or (dataset.ann_file and not pathlib.Path(dataset.ann_file).is_file()):
         return 0
     dataset.full_init()

@@ -23,10 +23,12 @@ from internvl_dense.data.rules import Problem, format_problems
 from internvl_dense.data.split_files import SampleIndex
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab import frozen_trunk
-from internvl_dense.openmmlab.backbones import NO_WEIGHTS, configured_weights
+from internvl_dense.openmmlab.backbones import NO_WEIGHTS, InternViTBackbone, configured_weights
 from internvl_dense.openmmlab.configs import published_batch
 from internvl_dense.openmmlab.dataset_labels import label_policy_of
+from internvl_dense.openmmlab.detection_checks import instance_problems
 from internvl_dense.openmmlab.processes import planned_processes
+from internvl_dense.openmmlab.tasks import DETECTION, task_of
 from internvl_dense.registry import unknown
 from internvl_dense.safe_load import load_file
 
@@ -51,11 +53,17 @@ def check_run(config: Config, splits: Sequence[str], check_data: int | None = No
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     found = [*config_problems(config), *(numerics_problems(config) if 'train' in splits else ())]
-    for split in dict.fromkeys(splits):
-        found += data_problems(config, split, check_data)
+    found += split_problems(config, list(dict.fromkeys(splits)), check_data)
     if any(problem.severity == 'error' for problem in found):
         raise UserError(format_problems('this config cannot run', list(dict.fromkeys(found))))
     return found
+
+
+def split_problems(config: Config, splits: Sequence[str], check_data: int | None) -> list[Problem]:
+    """Files and labels of the splits, against the classes of the heads."""
+    if task_of(config) == DETECTION:
+        return instance_problems(config, splits, check_data)
+    return [problem for split in splits for problem in data_problems(config, split, check_data)]
 
 
 def config_problems(config: Config) -> Iterator[Problem]:
@@ -77,7 +85,8 @@ def config_problems(config: Config) -> Iterator[Problem]:
 
 
 def _option_problems(backbone: dict[str, Any], cls: type) -> Iterator[Problem]:
-    allowed = {*inspect.signature(cls).parameters, *SPEC_OPTIONS} - {'overrides'}
+    own = [inspect.signature(base).parameters for base in cls.__mro__ if issubclass(base, InternViTBackbone)]
+    allowed = {*SPEC_OPTIONS}.union(*own) - {'overrides', 'kwargs'}
     for key in sorted(backbone.keys() - allowed - {'type'}):
         yield _error('option', unknown('option of model.backbone', key, allowed))
 

@@ -30,7 +30,7 @@ class ModelSummaryHook(Hook):
         runner.logger.info(f'parameters: {trainable:,} trainable of {total:,}')
         for name, module in model.named_modules():
             if isinstance(module, InternViT):
-                state = 'frozen (no gradient, eval mode, not in the optimizer)' if module.frozen else 'trained'
+                state = 'frozen (not trained, eval mode, not in the optimizer)' if module.frozen else 'trained'
                 runner.logger.info(f'{name}: {module.spec.name}, {state}, maps after blocks {module.out_indices}')
 
 

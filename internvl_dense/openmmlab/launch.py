@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from typing import Any
@@ -20,6 +21,7 @@ from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.openmmlab.runner import DenseRunner, latest_checkpoint
 from internvl_dense.openmmlab.strict_load import checkpoint_file
 from internvl_dense.openmmlab.summary import describe_run, first_line
+from internvl_dense.openmmlab.tasks import DETECTION, task_of
 from internvl_dense.safe_load import load_file
 
 
@@ -129,14 +131,22 @@ def test_config(config: Config, checkpoint: str, check_data: int | None, tta: bo
 
 
 def _draw_into(config: Config, folder: str) -> None:
-    config.default_hooks.visualization = {'type': 'SegVisualizationHook', 'draw': True, 'interval': 1}
-    config.visualizer.save_dir = folder
+    if task_of(config) == DETECTION:
+        # A relative path mmdet would join to itself once more with each image.
+        config.default_hooks.visualization = {
+            'type': 'DetVisualizationHook', 'draw': True, 'test_out_dir': os.path.abspath(folder)}
+    else:
+        config.default_hooks.visualization = {'type': 'SegVisualizationHook', 'draw': True, 'interval': 1}
+        config.visualizer.save_dir = folder
 
 
 def _write_into(config: Config, folder: str) -> None:
     evaluator = config.test_evaluator
     for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        metric.output_dir = folder
+        if task_of(config) == DETECTION:
+            metric.outfile_prefix = os.path.join(folder, 'results')
+        else:
+            metric.output_dir = folder
 
 
 def _augment(config: Config) -> None:

@@ -9,8 +9,8 @@ import io
 from internvl_dense.openmmlab.loading import register_safe_loader
 
 # Each module registers its types when it is imported.
-MODULES = ('backbones', 'necks', 'norms', 'heads', 'segmentors', 'datasets', 'transforms', 'metrics', 'optimizers',
-           'schedules', 'hooks', 'strategies', 'runner')
+MODULES = ('backbones', 'pyramid_backbone', 'adapters', 'deform_attn_mmcv', 'necks', 'norms', 'heads', 'segmentors',
+           'datasets', 'transforms', 'metrics', 'optimizers', 'schedules', 'hooks', 'strategies', 'runner')
 
 
 def register() -> None:

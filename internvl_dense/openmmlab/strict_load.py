@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,11 +74,11 @@ def state_of(checkpoint: Any, source: str) -> Mapping[str, Any]:
     return state
 
 
-def rename_legacy(key: str) -> str:
-    """Today's name of a key of a published segmentor, or of a wrapped model."""
+def rename_legacy(key: str, own: Container[str] = ()) -> str:
+    """Today's name of a key of a published segmentor, or of a wrapped model; names that a model has itself stay."""
     key = key.removeprefix('module.')
     for old, new in LEGACY_PREFIXES.items():
-        if key.startswith(old):
+        if key.startswith(old) and key not in own:
             return new + key.removeprefix(old)
     return key
 
@@ -108,8 +108,8 @@ def load_model_state(
         UserError: Missing or unexpected keys, or other shapes; all are listed at once. Or no such head.
     """
     model = unwrap(model)
-    state = {rename_legacy(key): value for key, value in state_dict.items()}
     own = model.state_dict()
+    state = {rename_legacy(key, own): value for key, value in state_dict.items()}
     fresh = _reset(model, reset_heads)
     state = {key: value for key, value in state.items() if not key.startswith(fresh)} if fresh else state
     taken = Counter(key.partition('.')[0] for key in state)
@@ -124,7 +124,7 @@ def load_model_state(
         message = problems(f'{source} does not fit the model of this config', faults)
         raise UserError('\n'.join([message, *_head_advice(other)]))
     model.load_state_dict(state)
-    renamed = sum(rename_legacy(key) != key.removeprefix('module.') for key in state_dict)
+    renamed = sum(rename_legacy(key, own) != key.removeprefix('module.') for key in state_dict)
     return StateReport(source, dict(taken), renamed, fresh)
 
 

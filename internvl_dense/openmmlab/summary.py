@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
+from internvl_dense.backbones.internvit import InternViT
 from internvl_dense.backbones.locate import PUBLISHED, RANDOM
-from internvl_dense.openmmlab.backbones import BACKBONE_TYPES
 from internvl_dense.openmmlab.processes import planned_processes
 from internvl_dense.openmmlab.recipe import recipe_changes
 from internvl_dense.training.numerics import FAST
@@ -41,7 +41,8 @@ def first_line(config: Config) -> str:
     model = config.get('model') or {}
     model = model.get('module', model)  # inside test-time augmentation
     backbone = model.get('backbone') or {}
-    own = str(backbone.get('type')).rpartition('.')[2] in BACKBONE_TYPES
+    cls = MODELS.get(backbone['type']) if 'type' in backbone else None
+    own = isinstance(cls, type) and issubclass(cls, InternViT)
     weights = backbone.get('weights', PUBLISHED if own else 'as model.backbone.init_cfg says')
     source = 'RANDOM' if weights == RANDOM else weights
     if isinstance(checkpoint, str):

@@ -35,3 +35,11 @@ def test_shape_option(capsys):
         capsys, 'demo/upernet_internvit_debug_demo')
     with pytest.raises(UserError, match='--shape'):
         get_flops.main(['demo/upernet_internvit_debug_demo', '--shape', '1', '2', '3'])
+
+
+def test_detector_without_its_heads(capsys):
+    """49.0 TFLOP of a trunk with windows of 16 at 1024 px, 2.0 of the pyramid, 0.25 of FPN; all on shapes alone."""
+    figures = count(capsys, 'coco/mask_rcnn_internvit_6b_224px_coco', '--shape', '1024')
+    assert figures['backbone'] == pytest.approx(48.98 + 2.01, abs=0.05)
+    assert figures['neck'] == pytest.approx(0.143 + 0.103, abs=0.005)
+    assert figures['total'] == pytest.approx(figures['backbone'] + figures['neck'], abs=0.001)

@@ -115,7 +115,7 @@ def test_frozen_trunk_stays_as_it_is(first, data, tmp_path):
     assert not torch.equal(end['state_dict']['decode_head.norm.running_mean'], torch.zeros(16))  # and the head trains
     trainable = sum(end['state_dict'][name].numel() for name in heads)
     assert re.search(rf'parameters: {trainable:,} trainable of [\d,]{{5,}}', process.stdout)
-    assert 'frozen (no gradient, eval mode, not in the optimizer)' in process.stdout
+    assert 'frozen (not trained, eval mode, not in the optimizer)' in process.stdout
     assert end['meta']['internvl_dense']['weights']['path'] == str(tmp_path / 'trunk.pth')
 
 

@@ -36,7 +36,7 @@ def model(**options: Any) -> nn.Module:
         return nn.ModuleDict({'backbone': MODELS.build(config), 'head': nn.Conv2d(8, 3, 1)})
 
 
-@pytest.mark.parametrize(('frozen', 'state'), [(True, 'frozen (no gradient, eval mode'), (False, 'trained')])
+@pytest.mark.parametrize(('frozen', 'state'), [(True, 'frozen (not trained, eval mode'), (False, 'trained')])
 def test_summary_counts_what_trains(frozen: bool, state: str) -> None:
     network, log = model(frozen=frozen), Log()
     ModelSummaryHook().before_train(SimpleNamespace(model=network, logger=log))
