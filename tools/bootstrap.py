@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = 'openmmlab,hub,dev'
 BIN = 'Scripts' if os.name == 'nt' else 'bin'
+# A test computes on one thread, so two at a time fill two cores; a file and its fixtures stay with one worker.
+WORKERS = ('-n', '2', '--dist', 'loadfile')
 
 
 def call(*command: object) -> int:
@@ -104,7 +106,7 @@ def run_checks(python: Path, options: Sequence[str]) -> int:
         'ruff': call(python, '-m', 'ruff', 'check', '.'),
         'mypy': call(python, '-m', 'mypy'),
         'import-linter': call(python.with_name('lint-imports'), '--no-logo'),
-        'pytest': call(python, '-m', 'pytest', '-q', '-rfEs', '-m', 'not slow', *options),
+        'pytest': call(python, '-m', 'pytest', '-q', '-rfEs', '-m', 'not slow', *WORKERS, *options),
     }
     for name, status in results.items():
         print(f'{name}: {"passed" if status == 0 else f"FAILED (exit status {status})"}')

@@ -1,7 +1,8 @@
 """Stand-in for mmcv's compiled extension, so that everything imports without a compiler.
 
 mmcv.ops looks every operator up in `mmcv._ext`. Where that is not compiled, this module takes its place before anything
-asks for it: the imports succeed, and an operator that is called and not provided names itself and the way out.
+asks for it: the imports succeed, the operators of `ext_ops` compute, and one that is called and not provided names
+itself and the way out.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab.ext_ops import OPERATORS
 
 NAME = 'mmcv._ext'
 MODELS = 'mmseg.models'
 # Its modules that look up operators, or mmdetection's models, while they are imported.
 USERS = frozenset(f'{MODELS}.decode_heads.{name}_head' for name in (
     'cc', 'mask2former', 'maskformer', 'point', 'psa', 'san'))
+# mmdetection's packages whose modules put an error in the place of each operator that is not there when they are
+# imported. Without the stand-in `import mmdet.models` fails, but what it imported until then stays for later imports.
+DETECTION = ('mmdet.models', 'mmdet.structures')
 BUILD = 'MAX_JOBS=8 pip install --no-cache-dir --no-build-isolation onedl-mmcv'
 
 
@@ -42,8 +47,8 @@ def _version() -> str:
 def install() -> bool:
     """Puts the stand-in in place; does nothing where mmcv is compiled or the stand-in is there.
 
-    Where mmseg's models were imported before, the heads that looked operators up stay without them for good; see
-    `require_operators`. All others work.
+    What was imported before and looked operators up stays without them for good; see `require_operators` and
+    `require_detection`.
 
     Returns:
         Whether the stand-in was installed by this call.
@@ -53,9 +58,21 @@ def install() -> bool:
     extension = _Extension(NAME)
     extension.__spec__ = importlib.machinery.ModuleSpec(NAME, None)  # find_spec() is asked for it
     extension.get_compiler_version = extension.get_compiling_cuda_version = _version  # type: ignore[attr-defined]
-    extension.came_late = MODELS in sys.modules  # type: ignore[attr-defined]
+    for name, operator in OPERATORS.items():
+        setattr(extension, name, operator)
+    extension.came_late = _imported_before()  # type: ignore[attr-defined]
     sys.modules[NAME] = extension
     return True
+
+
+def _imported_before() -> frozenset[str]:
+    """Of mmseg's models and mmdetection, those that are loaded by now."""
+    detection = any(name == package or name.startswith(f'{package}.') for name in sys.modules for package in DETECTION)
+    return frozenset({'mmdet'} if detection else ()) | ({MODELS} & sys.modules.keys())
+
+
+def _came_after(package: str) -> bool:
+    return package in getattr(sys.modules.get(NAME), 'came_late', ())
 
 
 def require_operators(head: type) -> None:
@@ -64,8 +81,19 @@ def require_operators(head: type) -> None:
     Raises:
         UserError: It was, so parts of it are missing and it would do something else than its name says.
     """
-    late = getattr(sys.modules.get(NAME), 'came_late', False) is True
-    if late and any(cls.__module__ in USERS for cls in head.__mro__):
+    if _came_after(MODELS) and any(cls.__module__ in USERS for cls in head.__mro__):
         raise UserError(f'{MODELS} was imported before internvl_dense.openmmlab, so {head.__name__} lacks the '
                         'operators of mmcv.ops. Import internvl_dense.openmmlab first (in your script, or in '
                         'custom_imports of the config before anything else).')
+
+
+def require_detection() -> None:
+    """Refuses detection where mmdetection's modules were imported before the operators they use.
+
+    Raises:
+        UserError: They were, so their operators raise that mmcv is to be compiled, although they are here.
+    """
+    if _came_after('mmdet'):
+        raise UserError('mmdet (or mmseg.models, which imports it) was imported before internvl_dense.openmmlab, so '
+                        'its models lack the operators of mmcv.ops. Import internvl_dense.openmmlab first (in your '
+                        'script, or in custom_imports of the config before anything else).')
