@@ -227,7 +227,7 @@ def test_status_is_that_of_pytest(bootstrap, monkeypatch, capsys, statuses, expe
     ('arguments', 'tail'),
     [
         (['demo', '--out', 'x'], ['-m', 'internvl_dense.commands.demo', '--out', 'x']),
-        (['test', '-k', 'name', '-x'], ['-m', 'not slow', *bootstrap.WORKERS, '-k', 'name', '-x']),
+        (['test', '-k', 'name', '-x'], ['-n', '2', '--dist', 'loadfile', '-k', 'name', '-x']),
     ],
 )
 def test_options_are_passed_on(bootstrap, calls, monkeypatch, arguments, tail):

@@ -65,14 +65,20 @@ def test_without_offsets_it_is_a_convolution() -> None:
     assert (deform_conv2d(t['input'], torch.zeros_like(t['offset']), t['weight'], *layer) - plain).abs().max() < EQUAL
 
 
-def test_at_whole_coordinates_the_offset_looks_to_the_next_pixel_and_not_at_all_a_pixel_outside() -> None:
+@pytest.mark.parametrize('is_upright', [False, True])
+def test_at_whole_coordinates_the_offset_looks_to_the_next_pixel_and_not_at_all_a_pixel_outside(
+    is_upright: bool
+) -> None:
     x = torch.tensor([[[[1.0, 3.0, 7.0]]]], dtype=torch.float64)
-    offset = torch.zeros(1, 2, 1, 5, dtype=torch.float64, requires_grad=True)
-    result = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1, dtype=torch.float64), 1, (0, 1))
+    offset = torch.zeros(1, 2, 1, 5, dtype=torch.float64)
+    x, offset = (t.mT.contiguous() if is_upright else t for t in (x, offset))
+    offset.requires_grad_()
+    result = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1, dtype=torch.float64), 1, (1, 0) if is_upright else (0, 1))
     assert result.flatten().tolist() == [0, 1, 3, 7, 0]
-    down, right = torch.autograd.grad(result.sum(), offset)[0][0, :, 0]
-    assert right.tolist() == [0, 2, 4, -7, 0]  # 0 at -1 and at 3, which are a whole pixel outside
-    assert down.tolist() == [0, -1, -3, -7, 0]
+    down, right = torch.autograd.grad(result.sum(), offset)[0].flatten(2)[0]
+    along, across = (down, right) if is_upright else (right, down)
+    assert along.tolist() == [0, 2, 4, -7, 0]  # 0 at -1 and at 3, which are a whole pixel outside
+    assert across.tolist() == [0, -1, -3, -7, 0]
 
 
 def test_images_in_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,10 +98,16 @@ def test_soft_nms_lowers_scores_as_a_loop_does(method: str, offset: int) -> None
 
 
 def test_soft_nms_breaks_ties_as_boxes_lie_in_memory() -> None:
-    """The last box takes the place of the one that is dropped, so it comes before its equals."""
-    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4], [30, 0, 34, 4]])
-    scores = torch.tensor([0.9, 0.8, 0.5, 0.5, 0.5])
-    assert soft_nms(boxes, scores, 0.5, 0.5, 0.1, 'naive')[1].tolist() == [0, 4, 2, 3]
+    """The last boxes take the places of those that are dropped, so they come before their equals."""
+    left = torch.tensor([0.0, 0, 0, 10, 20, 30])
+    boxes = torch.stack([left, torch.zeros(6), left + 4, torch.ones(6)], 1)
+    scores = torch.tensor([0.9, 0.8, 0.8, 0.5, 0.5, 0.5])
+    assert soft_nms(boxes, scores, 0.5, 0.5, 0.1, 'naive')[1].tolist() == [0, 5, 4, 3]
+
+
+def test_soft_nms_lowers_scores_from_an_overlap_of_exactly_the_threshold() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 1.0, 1.0]])  # iou 0.5
+    assert soft_nms(boxes, torch.tensor([0.5, 0.25]), 0.5, method='linear')[0][:, 4].tolist() == [0.5, 0.125]
 
 
 def test_soft_nms_with_boxes_without_area() -> None:
