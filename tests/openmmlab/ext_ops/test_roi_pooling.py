@@ -135,6 +135,7 @@ def test_roi_pool_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_region_without_area_gives_nothing_and_takes_no_gradient() -> None:
     x = maps()
-    rois = torch.tensor([[0, 5.0, 5, 2, 8], [0, 5.5, 3, 4.4, 8]], dtype=torch.float64)  # the second reaches into a pixel
+    # The second reaches into a pixel.
+    rois = torch.tensor([[0, 5.0, 5, 2, 8], [0, 5.5, 3, 4.4, 8]], dtype=torch.float64)
     result = roi_pool(x, rois, SIZE, 1.0)
     assert not result.any() and not torch.autograd.grad(result.sum(), x)[0].any()
