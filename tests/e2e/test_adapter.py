@@ -21,11 +21,14 @@ from tests import tiny_runs
 from tests.checkpoints import random_state
 
 TRUNK = VARIANTS.get('internvit_debug').replace(**tiny_runs.TINY_TRUNK)
+# The published recipe, smaller.
 CONFIG = """
-_base_ = ['{base}']
+_base_ = ['{bases}/recipes/vit_adapter.py', '{bases}/datasets/demo.py']
 model = dict(
-    backbone=dict(_delete_=True, type='InternViTAdapter', variant='internvit_debug', weights='random', frozen=True,
-                  conv_inplane=4, n_points=2, deform_ratio=0.5, init_values=0.1), neck=None)
+    backbone=dict(variant='internvit_debug', weights='random', image_size=160, dtype='fp32', conv_inplane=4, n_points=2,
+                  deform_ratio=0.5, init_values=0.1),
+    decode_head=dict(num_classes=6, channels=8), auxiliary_head=dict(num_classes=6, channels=8),
+    data_preprocessor=dict(size=(144, 144)), test_cfg=dict(mode='whole'))
 """
 
 
@@ -35,7 +38,7 @@ def adapted(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('adapter')
     save_file(random_state(TRUNK), folder / 'trunk.pth')
     config = folder / 'adapter.py'
-    config.write_text(CONFIG.format(base=tiny_runs.ROOT / 'configs' / f'{tiny_runs.CONFIG}.py'))
+    config.write_text(CONFIG.format(bases=tiny_runs.ROOT / 'configs' / '_base_'))
     assert tiny_runs.train(config, folder / 'run', '--weights', folder / 'trunk.pth', data=data,
                            **tiny_runs.STILL) == 0
     return SimpleNamespace(config=config, trunk=folder / 'trunk.pth', work_dir=folder / 'run',

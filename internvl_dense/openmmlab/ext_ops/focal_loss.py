@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from internvl_dense.errors import UserError
 from internvl_dense.openmmlab.ext_ops.computing import operator, widened
 
 LEAST = torch.finfo(torch.float32).tiny  # what the kernels keep logarithms above: FLT_MIN of C
@@ -28,7 +29,7 @@ def sigmoid_focal_loss_forward(
         alpha: Factor of the target's loss; the others have 1 - alpha.
 
     Raises:
-        ValueError: There are weights, and a target is no class: it has none.
+        UserError: There are weights, and a target is no class: it has none.
     """
     is_target, right, wrong = _probabilities(input, target)
     loss = wrong.pow_(gamma).mul_(right.clamp_(min=LEAST).log_()).mul_(_balance(is_target, -alpha, alpha - 1, right))
@@ -108,8 +109,8 @@ def _weighted(values_NC: torch.Tensor, weight: torch.Tensor, target: torch.Tenso
     if not weight.numel():
         return values_NC
     if ((target < 0) | (target >= len(weight))).any():
-        raise ValueError(f'Targets reach from {target.min()} to {target.max()}, but weights are for classes 0 to '
-                         f'{len(weight) - 1}: a sample of no class has no weight. Drop it, or the weights.')
+        raise UserError(f'Targets reach from {target.min()} to {target.max()}, but weights are for classes 0 to '
+                        f'{len(weight) - 1}: a sample of no class has no weight. Drop it, or the weights.')
     return values_NC.mul_(widened(weight)[target][:, None])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def assert_same(ours: torch.Tensor, expected: torch.Tensor, leaves: list[torch.T
     weights = torch.randn_like(expected)
     gradients = [torch.autograd.grad(result, leaves, weights) for result in (ours, expected)]
     assert max((a - b).abs().max() for a, b in zip(*gradients, strict=True)) < EQUAL * 10
+
+
+def assert_pieces_do_not_show(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[..., torch.Tensor], leaves: list[torch.Tensor]
+) -> None:
+    """With pieces of one image or query, forth and back, everything is as with a single piece."""
+    weights = torch.randn_like(function(*leaves))
+    results = []
+    for most in (computing.PIECE_BYTES, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(computing, 'PIECE_BYTES', most)
+            result = function(*leaves)
+            results.append([result, *torch.autograd.grad(result, leaves, weights)])
+    assert max((a - b).abs().max() for a, b in zip(*results, strict=True)) < EQUAL * 10
 
 
 @pytest.mark.parametrize('layer', LAYERS)
@@ -83,10 +98,10 @@ def test_at_whole_coordinates_the_offset_looks_to_the_next_pixel_and_not_at_all_
 
 def test_images_in_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     t = tensors(LAYERS[1], batch=3)
-    leaves = list(t.values())
-    whole = modulated_deform_conv2d(*leaves, *LAYERS[1])
-    monkeypatch.setattr(computing, 'PIECE_BYTES', 1)
-    assert_same(modulated_deform_conv2d(*leaves, *LAYERS[1]), whole, leaves)
+    assert_pieces_do_not_show(
+        monkeypatch, lambda *leaves: modulated_deform_conv2d(*leaves, *LAYERS[1]), list(t.values()))
+    assert_pieces_do_not_show(
+        monkeypatch, lambda *leaves: deform_conv2d(*leaves, *LAYERS[1]), [t['input'], t['offset'], t['weight']])
 
 
 @pytest.mark.parametrize('layer', [DeformConv2dPack, ModulatedDeformConv2dPack])
@@ -99,6 +114,13 @@ def test_layers_of_mmcv_train_in_float32_and_bfloat16(layer: type) -> None:
     assert narrow.dtype == torch.bfloat16 and (narrow - exact).abs().max() < 0.05 * exact.abs().max()
     narrow.float().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in conv.parameters())
+
+
+def test_autocast_does_not_reach_inside() -> None:
+    leaves = [x.detach().float() for x in tensors(LAYERS[0]).values()]
+    exact = modulated_deform_conv2d(*leaves, *LAYERS[0])
+    with torch.autocast('cpu', torch.bfloat16):
+        assert modulated_deform_conv2d(*leaves, *LAYERS[0]).equal(exact)
 
 
 def attention(batch: int = 2, queries: int = 5) -> tuple[torch.Tensor, ...]:
@@ -121,10 +143,9 @@ def test_deformable_attention() -> None:
 
 def test_queries_in_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     value, shapes, starts, locations, weights = attention()
-    whole = MultiScaleDeformableAttnFunction.apply(value, shapes, starts, locations, weights, 64)
-    monkeypatch.setattr(computing, 'PIECE_BYTES', 1)
-    pieces = MultiScaleDeformableAttnFunction.apply(value, shapes, starts, locations, weights, 64)
-    assert_same(pieces, whole, [value, locations, weights])
+    assert_pieces_do_not_show(
+        monkeypatch, lambda v, p, w: MultiScaleDeformableAttnFunction.apply(v, shapes, starts, p, w, 64),
+        [value, locations, weights])
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

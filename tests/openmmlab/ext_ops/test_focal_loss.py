@@ -8,6 +8,8 @@ import pytest
 import torch
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
+from internvl_dense.errors import UserError
+
 EQUAL = 1e-12
 TARGET = torch.tensor([0, 2, 1, 3, 2, -1])  # 3 and -1 are no class
 
@@ -41,7 +43,7 @@ def test_sigmoid_loss_with_weights_by_target() -> None:
 
 
 def test_a_sample_of_no_class_has_no_weight() -> None:
-    with pytest.raises(ValueError, match='reach from -1 to 3, but weights are for classes 0 to 2'):
+    with pytest.raises(UserError, match='reach from -1 to 3, but weights are for classes 0 to 2'):
         sigmoid_focal_loss(torch.randn(6, 3), TARGET, 2.0, 0.25, torch.ones(3))
 
 
