@@ -7,6 +7,7 @@ itself and the way out.
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from internvl_dense.errors import UserError
 from internvl_dense.openmmlab.ext_ops import OPERATORS
+from internvl_dense.openmmlab.plain_layout import require_rows
 
 NAME = 'mmcv._ext'
 MODELS = 'mmseg.models'
@@ -45,7 +47,7 @@ def _version() -> str:
 
 
 def install() -> bool:
-    """Puts the stand-in in place; does nothing where mmcv is compiled or the stand-in is there.
+    """Puts the stand-in in place; where mmcv is compiled, its operators stay, see `plain_layout`.
 
     What was imported before and looked operators up stays without them for good; see `require_operators` and
     `require_detection`.
@@ -54,6 +56,9 @@ def install() -> bool:
         Whether the stand-in was installed by this call.
     """
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
+        extension = importlib.import_module(NAME)
+        if not isinstance(extension, _Extension):
+            require_rows(extension, OPERATORS)
         return False
     extension = _Extension(NAME)
     extension.__spec__ = importlib.machinery.ModuleSpec(NAME, None)  # find_spec() is asked for it

@@ -61,11 +61,13 @@ def test_installing_again_does_nothing() -> None:
     assert sys.modules[NAME] is before
 
 
-def test_a_compiled_extension_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
-    monkeypatch.setattr(ops_fallback.importlib.util, 'find_spec', lambda name: types.SimpleNamespace(name=name))
+def test_a_compiled_extension_keeps_its_operators_and_gets_tensors_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    extension = types.ModuleType(NAME)
+    extension.nms = lambda boxes: boxes.is_contiguous()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, NAME, extension)
     assert install() is False
-    assert NAME not in sys.modules
+    assert sys.modules[NAME] is extension
+    assert extension.nms(torch.zeros(3, 2).t()) and not hasattr(extension, 'softnms')
 
 
 @not_compiled

@@ -20,10 +20,10 @@ Rule = Callable[[torch.Tensor], torch.Tensor]  # overlaps in, 1 for a hit and 0 
 def nms(bboxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset: int = 0) -> torch.Tensor:
     """Boxes that overlap no better one by more than a threshold.
 
-    Equal scores rank in the order of the input; mmcv leaves them to a sort that is not stable. The overlap is a
-    quotient of float32 numbers (float64 for such boxes) and compared as `iou > threshold`, as mmcv's CPU kernel does;
-    its CUDA kernel multiplies instead, which can decide differently only where both sides agree but for rounding, or
-    where a box has a negative area.
+    Equal scores rank as torch's plain sort leaves them, as in mmcv: saturated scores are equal often enough to change
+    which regions a batch trains on. The overlap is a quotient of float32 numbers (float64 for such boxes) and compared
+    as `iou > threshold`, as mmcv's CPU kernel does; its CUDA kernel multiplies instead, which can decide differently
+    only where both sides agree but for rounding, or where a box has a negative area.
 
     Args:
         bboxes: (N, 4), x1 y1 x2 y2.
@@ -36,7 +36,7 @@ def nms(bboxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset
     """
     if torchvision_kernels.fit_nms(bboxes, scores, offset):
         return torchvision_kernels.nms(bboxes, scores, single(iou_threshold))
-    order = scores.sort(descending=True, stable=True)[1]
+    order = scores.sort(descending=True)[1]  # the very call of mmcv's kernel, so that ties rank as there
     suppressor = _suppressors(widened(bboxes)[order], offset, lambda iou: iou.gt_(iou_threshold))
     return order[suppressor == torch.arange(len(order), device=order.device)]
 
@@ -49,7 +49,7 @@ def nms_match(dets: torch.Tensor, iou_threshold: float) -> list[list[int]]:
         dets: (N, 5), x1 y1 x2 y2 score.
         iou_threshold: In [0, 1].
     """
-    order = dets[:, 4].sort(descending=True, stable=True)[1]
+    order = dets[:, 4].sort(descending=True)[1]
     suppressor = _suppressors(widened(dets)[order, :4], 0, lambda iou: iou.ge_(iou_threshold))
     groups: dict[int, list[int]] = {}
     for box, by in zip(order.tolist(), suppressor.tolist(), strict=True):

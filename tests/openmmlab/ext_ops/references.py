@@ -24,7 +24,7 @@ def iou(a: list[float], b: list[float], offset: int) -> float:
 
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int = 0) -> list[int]:
-    order = sorted(range(len(boxes)), key=lambda i: -scores[i].item())  # sorted() keeps the order of equals
+    order = scores.sort(descending=True)[1].tolist()  # as mmcv ranks equals
     kept: list[int] = []
     for i in order:
         if not any(iou(boxes[j].tolist(), boxes[i].tolist(), offset) > threshold for j in kept):
@@ -34,7 +34,7 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int
 
 def nms_match(dets: torch.Tensor, threshold: float) -> list[list[int]]:
     groups: list[list[int]] = []
-    for i in sorted(range(len(dets)), key=lambda i: -dets[i, 4].item()):
+    for i in dets[:, 4].sort(descending=True)[1].tolist():
         for group in groups:
             if iou(dets[group[0]].tolist(), dets[i].tolist(), 0) >= threshold:
                 group.append(i)
