@@ -108,6 +108,7 @@ done in {seconds / 60:.1f} minutes. Look at
 next
   a linear head on this trunk:  internvl-dense train demo/linear_probing_internvit_debug_demo \\
                                   --weights {checkpoint}
+  boxes and masks:              internvl-dense train demo/mask_rcnn_internvit_debug_demo
   your own images:              docs/data.md
   InternViT-6B on ADE20K:       internvl-dense train ade20k/linear_probing_internvit_6b_224px_ade20k --dry-run"""
 

@@ -1,8 +1,8 @@
 """Compiled mmcv reads the memory of a tensor row by row, whatever its strides say.
 
-Maps of a ViT are tokens seen as channels-last maps, and convolutions keep that layout. Given such a map, mmcv's compiled
-RoIAlign returns other values without a word: a trained Mask R-CNN falls from 43 to 1 box AP. So every operator that is
-compiled gets its tensors in rows.
+Maps of a ViT are tokens seen as channels-last maps, and convolutions keep that layout. Given such a map, mmcv's
+compiled RoIAlign returns other values without a word: a trained Mask R-CNN falls from 43 to 1 box AP. So every operator
+that is compiled gets its tensors in rows.
 """
 
 from __future__ import annotations

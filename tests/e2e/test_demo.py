@@ -24,6 +24,9 @@ UPERNET = 0.70  # test mIoU that the demo must reach
 LINEAR = 0.45  # a linear head on its frozen trunk
 UNTRAINED = 0.15  # random weights stay below
 COLOUR = 0.20  # so does a classifier by nearest colour
+DETECTOR = 'demo/mask_rcnn_internvit_debug_demo'
+BOXES, MASKS = 0.55, 0.50  # AP50 that the detector must reach
+UNTRAINED_AP50 = 0.02
 
 
 def run(cwd, *words):
@@ -72,3 +75,16 @@ def test_random_weights_know_nothing(demo, monkeypatch):
     monkeypatch.chdir(folder)
     config = load_config(Namespace(config='demo/upernet_internvit_debug_demo', work_dir='untrained'))
     assert build_runner(config).test()['mIoU'] < 100 * UNTRAINED
+
+
+def test_detector_on_the_same_images(demo):
+    folder, _ = demo
+    still = ('--cfg-options', 'train_cfg.max_iters=1', 'optim_wrapper.optimizer.lr=0',
+             'default_hooks.checkpoint.interval=1')
+    for work_dir, options in (('untrained', still), ('boxes', ())):
+        run(folder, 'train', DETECTOR, '--work-dir', work_dir, *options)
+        last = (folder / work_dir / 'last_checkpoint').read_text().strip()
+        run(folder, 'test', DETECTOR, last, '--work-dir', work_dir)
+    found, untrained = metrics(folder / 'boxes'), metrics(folder / 'untrained')
+    assert found['bbox']['mAP_50'] >= BOXES and found['segm']['mAP_50'] >= MASKS
+    assert max(untrained[kind]['mAP_50'] for kind in ('bbox', 'segm')) < UNTRAINED_AP50
