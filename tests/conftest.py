@@ -6,6 +6,12 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import settings
+
+# A check that passes today passes tomorrow; HYPOTHESIS_PROFILE=explore looks for new cases.
+settings.register_profile('repeatable', derandomize=True, deadline=None)
+settings.register_profile('explore', deadline=None)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'repeatable'))
 
 # Threads of the numeric libraries fight each other on small machines; set before torch is imported.
 os.environ.setdefault('OMP_NUM_THREADS', '1')

@@ -106,8 +106,9 @@ def roi_align(
         for plane in maps[int(roi[0])]:
             for i in range(size[0]):
                 for j in range(size[1]):
-                    rows = [y1 + step_y * (i + (a + 0.5) / grid_y) for a in range(grid_y)]
-                    columns = [x1 + step_x * (j + (b + 0.5) / grid_x) for b in range(grid_x)]
+                    # In mmcv's order of operations: one rounding decides whether a sample at the very edge counts.
+                    rows = [y1 + i * step_y + (a + 0.5) * step_y / grid_y for a in range(grid_y)]
+                    columns = [x1 + j * step_x + (b + 0.5) * step_x / grid_x for b in range(grid_x)]
                     samples = [sample_clamped(plane, y, x) for y in rows for x in columns]
                     stacked = torch.stack(samples or [plane.new_zeros(())])
                     cells.append(stacked.mean() if mode == 'avg' else stacked.max())

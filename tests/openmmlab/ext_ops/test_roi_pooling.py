@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmcv.ops import roi_align, roi_pool
 from torch.autograd import gradcheck
@@ -50,6 +50,7 @@ def test_roi_align_is_the_mean_or_maximum_of_its_samples(mode: str, ratio: int, 
 
 @settings(max_examples=25, deadline=None)
 @given(regions, st.sampled_from(['avg', 'max']), st.sampled_from([0, 2]), st.booleans())
+@example([(0, 0.0, 0.0, 0, 0), (0, 8.5, 0.0, 10, 1)], 'avg', 0, True)  # a sample on the last edge, but for rounding
 def test_roi_align_of_any_regions(rows: list[tuple[float, ...]], mode: str, ratio: int, aligned: bool) -> None:
     rois = torch.tensor([(b, x, y, x + w / 3, y + h / 3) for b, x, y, w, h in rows], dtype=torch.float64).view(-1, 5)
     x = torch.randn(2, 2, 6, 5, dtype=torch.float64)
