@@ -11,9 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from internvl_dense.dense.pyramid import ChannelLayerNorm
-
-SCALES = (4.0, 2.0, 1.0, 0.5)  # output cells per input cell
+from internvl_dense.dense.pyramid import SCALES, ChannelLayerNorm
 
 
 class SimpleFeaturePyramid(nn.Module):
@@ -61,14 +59,14 @@ class SimpleFeaturePyramid(nn.Module):
 
 def _width(width: int, scale: float) -> int:
     """Channels behind the rescaling: each transposed convolution halves them."""
-    return {4.0: width // 4, 2.0: width // 2}.get(scale, width)
+    return int(width // max(scale, 1))
 
 
 def _rescaling(width: int, scale: float) -> list[nn.Module]:
-    if scale == 4.0:
+    if scale == 4:
         return [nn.ConvTranspose2d(width, width // 2, 2, 2), ChannelLayerNorm(width // 2), nn.GELU(),
                 nn.ConvTranspose2d(width // 2, width // 4, 2, 2)]
-    if scale == 2.0:
+    if scale == 2:
         return [nn.ConvTranspose2d(width, width // 2, 2, 2)]
     return [nn.MaxPool2d(2)] if scale == 0.5 else []
 

@@ -38,6 +38,7 @@ def set_data_root(config: Config, root: str) -> None:
     Raises:
         UserError: A data set of the config has no single folder.
     """
+    old = config.get('data_root') or next((dataset.get('data_root') for dataset in _datasets(config)), None)
     for dataset in _datasets(config):
         if 'data_root' not in dataset:
             raise UserError(f'--data-root: the data set {dataset.get("type")} of this config has no data_root; name '
@@ -47,7 +48,7 @@ def set_data_root(config: Config, root: str) -> None:
             dataset.metainfo.classes = str(pathlib.Path(root, FILE))
     for evaluator in _evaluators(config):  # which read the instances from a file of their own
         if evaluator.get('ann_file'):
-            evaluator.ann_file = str(pathlib.Path(root, os.path.relpath(evaluator.ann_file, config.data_root)))
+            evaluator.ann_file = str(pathlib.Path(root, os.path.relpath(evaluator.ann_file, old)))
     if 'data_root' in config:
         config.data_root = root
     for place in (config, *_heads(config)):

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 import internvl_dense.openmmlab.det  # noqa: F401
 from internvl_dense.errors import UserError
+from internvl_dense.openmmlab.completion import set_data_root
 from internvl_dense.openmmlab.config_checks import check_run
 from internvl_dense.openmmlab.configs import load_config
 from internvl_dense.openmmlab.detection_checks import class_counts, instance_problems
@@ -43,6 +44,13 @@ def test_data_root_moves_the_file_of_the_evaluator_too(data):
     config = load(data)
     assert config.val_evaluator.ann_file == str(data / 'annotations' / 'instances_validation.json')
     assert config.train_dataloader.dataset.data_root == str(data)
+
+
+def test_data_root_is_that_of_the_data_sets_where_the_config_has_none_of_its_own(data):
+    config = load_config(Namespace(config=CONFIG))
+    config.pop('data_root')
+    set_data_root(config, str(data))
+    assert config.test_evaluator.ann_file == str(data / 'annotations' / 'instances_validation.json')
 
 
 def test_every_wrong_class_count_is_named(data):
